@@ -1,0 +1,3 @@
+//! What does the operator want?
+
+pub mod ready;

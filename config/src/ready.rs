@@ -1,0 +1,567 @@
+//! Ready to run: every default filled in, every rule between values checked.
+//!
+//! The third stage. Behind the doors nobody can tell whether a file was TOML or keepalived.conf. What
+//! can be reported late keeps its [`Place`].
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Where in the operator's files a value was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The file as it was opened.
+    pub file: Arc<str>,
+    /// Counted from 1.
+    pub line: u32,
+    /// Counted from 1, in characters.
+    pub column: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// Everything that the daemon needs to run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// Name of this router in mails and status. Default: the host name.
+    pub router_id: String,
+    /// How people and programs reach the daemon.
+    pub control: Control,
+    /// How the engine thread runs.
+    pub engine: Engine,
+    /// In the order they were written.
+    pub checks: Vec<Check>,
+    /// In the order they were written.
+    pub instances: Vec<Instance>,
+    /// What the embedded forwarder listens on.
+    pub listeners: Vec<Listener>,
+    /// Pipes that get a line for every change.
+    pub fifos: Vec<Fifo>,
+}
+
+/// Control socket and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Control {
+    /// HTTP over this Unix socket. Default `/run/vipd/control.sock`.
+    pub socket: PathBuf,
+    /// Prometheus metrics are served here. Default: only on the control socket, at `/metrics`.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Scheduling of the engine thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Engine {
+    /// SCHED_RR priority, 1–99. `None`: 50 if the host permits it (keepalived: `vrrp_rt_priority`).
+    pub realtime_priority: Option<u8>,
+    /// Lock memory so that a page fault never delays an advert (keepalived: `vrrp_no_swap`).
+    pub lock_memory: bool,
+    /// Log a line for adverts with a VRID that no instance has (keepalived: `log_unknown_vrids`).
+    pub log_unknown_vrids: bool,
+    /// Wait this long after the start before any instance takes part.
+    pub startup_delay: Duration,
+}
+
+/// One VRRP instance: one virtual router on one interface.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Instance {
+    /// Unique.
+    pub name: String,
+    /// Where the instance begins.
+    pub place: Place,
+    /// Adverts are sent and heard here.
+    pub interface: String,
+    /// 1–255.
+    pub vrid: u8,
+    /// Of the adverts.
+    pub version: Version,
+    /// Of the adverts and the first virtual address.
+    pub family: Family,
+    /// 1–255; 255 is the address owner.
+    pub priority: u8,
+    /// Version 2: whole seconds, 1–255. Version 3: 10 ms–40.95 s in steps of 10 ms.
+    pub advert_interval: Duration,
+    /// `true` only for the owner with `state MASTER`: Active at once (RFC 9568 §6.4.1).
+    pub start_active: bool,
+    /// RFC 9568 Preempt_Mode.
+    pub preempt: bool,
+    /// keepalived's `preempt_delay`.
+    pub preempt_delay: Duration,
+    /// Adverts missed before a Backup takes over, 1–100. Default 3.
+    pub down_timer_adverts: u8,
+    /// Source of the adverts. `None`: the interface's first address (IPv6: link-local).
+    pub source: Option<IpAddr>,
+    /// How adverts reach the peers.
+    pub transport: Transport,
+    /// Version 2 only.
+    pub authentication: Authentication,
+    /// Send the checksum of RFC 9568 (message only) instead of the one with a pseudo-header.
+    pub checksum_message_only: bool,
+    /// Reject what RFC and keepalived's strict mode reject.
+    pub strict: bool,
+    /// Advertised, in this order.
+    pub addresses: Vec<VirtualAddress>,
+    /// Held, but not advertised.
+    pub excluded: Vec<VirtualAddress>,
+    /// Checks that move the priority or put the instance in FAULT.
+    pub track_checks: Vec<TrackCheck>,
+    /// Interfaces that do the same; the instance's own is there unless `dont_track_primary`.
+    pub track_interfaces: Vec<TrackInterface>,
+    /// Gratuitous ARP.
+    pub gratuitous_arp: Announcements,
+    /// Unsolicited neighbour advertisements.
+    pub neighbor_advertisements: Announcements,
+    /// Answer an advert of lower priority at once (RFC 9568 §6.4.3). keepalived: not `lower_prio_no_advert`.
+    pub answer_lower_priority: bool,
+    /// keepalived's `higher_prio_send_advert`.
+    pub answer_higher_priority: bool,
+    /// What to run on changes.
+    pub notify: Notify,
+}
+
+/// Version of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Version {
+    /// RFC 3768.
+    V2,
+    /// RFC 9568.
+    V3,
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// Multicast, or one copy for each peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Transport {
+    /// To this group; TTL 255 is required on receipt.
+    Multicast {
+        /// Default 224.0.0.18 or ff02::12.
+        group: IpAddr,
+    },
+    /// To each peer.
+    Unicast {
+        /// At least one.
+        peers: Vec<UnicastPeer>,
+        /// TTL or hop limit of what we send. Default 255.
+        ttl: u8,
+        /// Drop adverts from addresses that are no peer.
+        check_source: bool,
+    },
+}
+
+/// A unicast peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct UnicastPeer {
+    /// Same family as the instance.
+    pub address: IpAddr,
+    /// Lowest TTL accepted.
+    pub min_ttl: Option<u8>,
+    /// Highest TTL accepted.
+    pub max_ttl: Option<u8>,
+}
+
+/// VRRPv2 authentication (RFC 2338).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// Type 0.
+    None,
+    /// Type 1: eight octets, padded with zeros.
+    Pass([u8; 8]),
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Pass(_) => "Pass(<hidden>)",
+        })
+    }
+}
+
+impl Serialize for Authentication {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::None => "none",
+            Self::Pass(_) => "PASS <hidden>",
+        })
+    }
+}
+
+/// An address that moves with an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VirtualAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Default 32 or 128.
+    pub prefix_length: u8,
+    /// Default: the instance's interface.
+    pub interface: String,
+    /// IPv4 only, at most 15 characters.
+    pub label: Option<String>,
+    /// rtnetlink scope: 0 global, 200 site, 253 link, 254 host.
+    pub scope: u8,
+    /// IPv4 only; none unless asked for.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Far end of a point-to-point address.
+    pub peer: Option<(IpAddr, u8)>,
+    /// `Some(0)`: deprecated, as keepalived does for an IPv6 /128. `None`: for ever.
+    pub preferred_lifetime: Option<u32>,
+    /// IFA_F_NODAD; IPv6 default on.
+    pub no_dad: bool,
+    /// IFA_F_HOMEADDRESS.
+    pub home: bool,
+    /// IFA_F_NOPREFIXROUTE.
+    pub no_prefix_route: bool,
+    /// IFA_F_MCAUTOJOIN.
+    pub autojoin: bool,
+    /// Put it back when somebody deletes it. keepalived: not `no_track`.
+    pub track: bool,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// How a tracked object acts on an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Effect {
+    /// Down means FAULT; with `reverse`, up does.
+    Fault {
+        /// Swap up and down.
+        reverse: bool,
+    },
+    /// Positive: added while up. Negative: added (so taken off) while down. `reverse` flips the sign
+    /// of the effect: `5 reverse` takes 5 off while up, `-5 reverse` adds 5 while down.
+    Weight {
+        /// -253–253, not 0.
+        weight: i16,
+        /// keepalived's `reverse`.
+        reverse: bool,
+    },
+    /// A number read from a file times the weight; at most ±253, -254 and below is FAULT.
+    Value {
+        /// -254–254, not 0.
+        weight: i16,
+        /// keepalived's `reverse`.
+        reverse: bool,
+    },
+}
+
+/// A tracked check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrackCheck {
+    /// Name of a [`Check`] that exists.
+    pub check: String,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// A tracked interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrackInterface {
+    /// Up means administratively up and running.
+    pub interface: String,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// When to announce the addresses. A round is one packet for each address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Announcements {
+    /// Rounds of a burst when the instance becomes Active (`garp_master_repeat`), at least 1.
+    pub rounds: u32,
+    /// From round to round. Zero for ARP, as keepalived does; one second for NA (RFC 4861 §7.2.6).
+    pub round_gap: Duration,
+    /// The burst once more after this time (`garp_master_delay`).
+    pub again_after: Option<Duration>,
+    /// Again and again while Active (`garp_master_refresh`).
+    pub refresh: Option<Duration>,
+    /// Rounds of each refresh.
+    pub refresh_rounds: u32,
+    /// Rounds after an advert of lower priority; 0 for none.
+    pub lower_priority_rounds: u32,
+    /// And once more after this time.
+    pub lower_priority_again_after: Option<Duration>,
+    /// Least time between two packets on an interface (`garp_interval`, `gna_interval`).
+    pub packet_gap: Duration,
+}
+
+/// Scripts of an instance. Each gets its own arguments; `any` gets four more, as keepalived gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Notify {
+    /// `notify`: `INSTANCE NAME STATE PRIORITY` is appended.
+    pub any: Option<Command>,
+    /// `notify_master`.
+    pub master: Option<Command>,
+    /// `notify_backup`.
+    pub backup: Option<Command>,
+    /// `notify_fault`.
+    pub fault: Option<Command>,
+    /// `notify_stop`.
+    pub stop: Option<Command>,
+    /// `notify_deleted`.
+    pub deleted: Option<Command>,
+    /// `notify_master_rx_lower_pri`.
+    pub master_rx_lower_priority: Option<Command>,
+    /// FIFO lines for priority changes.
+    pub priority_changes: bool,
+}
+
+/// A program with its arguments; never a shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Command {
+    /// Absolute, or looked up in PATH.
+    pub program: PathBuf,
+    /// After the program's name.
+    pub arguments: Vec<String>,
+    /// `None`: as the daemon.
+    pub user: Option<User>,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// Whom a command runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// For messages.
+    pub name: String,
+    /// Numeric user.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+}
+
+/// A named pipe that gets a line for every change (`notify_fifo`, `vrrp_notify_fifo`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fifo {
+    /// Made at start if missing.
+    pub path: PathBuf,
+    /// Started once, the path as its last argument.
+    pub script: Option<Command>,
+    /// Owner of the pipe.
+    pub user: Option<User>,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// Something that is healthy or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Unique among checks.
+    pub name: String,
+    /// Where the check begins.
+    pub place: Place,
+    /// What to do.
+    pub probe: Probe,
+    /// From start to start. At least 1 ms.
+    pub interval: Duration,
+    /// After this a run counts as failed and is ended.
+    pub timeout: Duration,
+    /// Successes in a row that bring it up, at least 1.
+    pub rise: u32,
+    /// Failures in a row that bring it down, at least 1.
+    pub fall: u32,
+    /// keepalived's rule: the first result decides alone, whatever rise and fall say.
+    pub first_result_decides: bool,
+}
+
+/// One kind of probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Probe {
+    /// Exit 0 is success.
+    Script(Command),
+    /// HTTP or HTTPS.
+    Http(HttpProbe),
+    /// kube-apiserver: `/readyz`, `/livez` or `/healthz` over TLS.
+    Apiserver(ApiserverProbe),
+    /// A TCP connect.
+    Tcp {
+        /// Where to connect.
+        target: Target,
+    },
+    /// Processes with this name (first 15 characters, or the path of argv\[0\]).
+    Process {
+        /// As in `/proc/PID/comm`.
+        name: String,
+        /// Least number of processes.
+        quorum: u32,
+        /// More than this fails.
+        quorum_max: Option<u32>,
+    },
+    /// The file exists, or holds this.
+    File {
+        /// Read at every interval.
+        path: PathBuf,
+        /// What the file must hold.
+        expect: FileExpect,
+    },
+    /// Administratively up and running.
+    Interface {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Host and port, resolved at every probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Name or address.
+    pub host: String,
+    /// 1–65535.
+    pub port: u16,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// An HTTP probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HttpProbe {
+    /// Where to connect.
+    pub target: Target,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
+    /// `GET`, `HEAD`, `OPTIONS`, `POST`.
+    pub method: String,
+    /// With query; starts with `/`.
+    pub path: String,
+    /// `Host` header. Default: the target's host.
+    pub host_header: Option<String>,
+    /// Statuses that count as success, inclusive ranges. Default 200–299.
+    pub status: Vec<(u16, u16)>,
+    /// The body must contain this.
+    pub body_contains: Option<String>,
+    /// Sent as it is; secrets come from files.
+    pub credentials: Credentials,
+}
+
+/// A kube-apiserver probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ApiserverProbe {
+    /// Default `127.0.0.1:6443`.
+    pub target: Target,
+    /// `/readyz` (default), `/livez` or `/healthz`.
+    pub path: String,
+    /// How the certificate is verified.
+    pub tls: Tls,
+    /// For clusters that refuse anonymous probes.
+    pub credentials: Credentials,
+}
+
+/// Verification of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// PEM file with the authorities. `None`: the host's own.
+    pub ca_file: Option<PathBuf>,
+    /// Name in SNI and in the certificate. Default: the target's host.
+    pub server_name: Option<String>,
+    /// Do not verify the certificate. Only by explicit word.
+    pub insecure: bool,
+}
+
+/// Who we say we are. Files are read again when they change; they are never printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Credentials {
+    /// A file that holds a bearer token.
+    pub bearer_token_file: Option<PathBuf>,
+    /// PEM certificate chain of the client.
+    pub client_certificate_file: Option<PathBuf>,
+    /// PEM key of the client.
+    pub client_key_file: Option<PathBuf>,
+}
+
+/// What a file must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum FileExpect {
+    /// It must be there.
+    Exists,
+    /// It must be absent.
+    Missing,
+    /// Its text must contain this.
+    Contains(String),
+    /// Its first number is used as a value (keepalived's `track_file`); 0 when there is none.
+    Value,
+}
+
+/// One listening service of the forwarder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    /// Unique.
+    pub name: String,
+    /// Where it begins.
+    pub place: Place,
+    /// Bound with IP_FREEBIND, so also while the address is elsewhere.
+    pub bind: Vec<SocketAddr>,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// At least one.
+    pub backends: Vec<Backend>,
+    /// For one backend; then the next is tried. Default 2 s.
+    pub connect_timeout: Duration,
+    /// Cut a session after this time without a byte. Default never.
+    pub idle_timeout: Option<Duration>,
+    /// Probes on both legs.
+    pub keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT on both legs. Default 20 s.
+    pub user_timeout: Option<Duration>,
+    /// Sessions at a time; more wait in the accept queue. Default 10 000.
+    pub max_sessions: u32,
+    /// Close the sessions of a backend that its check calls down. Default yes.
+    pub close_sessions_on_backend_down: bool,
+    /// Instances whose addresses are bound here: their sessions are closed when the VIP leaves.
+    pub instances: Vec<String>,
+}
+
+/// TCP keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Keepalive {
+    /// TCP_KEEPIDLE. Default 30 s.
+    pub idle: Duration,
+    /// TCP_KEEPINTVL. Default 10 s.
+    pub interval: Duration,
+    /// TCP_KEEPCNT. Default 3.
+    pub count: u32,
+}
+
+/// Balancing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// Fewest sessions for its weight.
+    LeastConn,
+}
+
+/// One server of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backend {
+    /// Unique in its listener.
+    pub name: String,
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// 1–256. Default 1.
+    pub weight: u16,
+    /// Name of a [`Check`] that exists; `None`: always up.
+    pub check: Option<String>,
+    /// Where it was written.
+    pub place: Place,
+}

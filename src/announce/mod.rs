@@ -1,0 +1,1 @@
+//! Tell the network: gratuitous ARP, unsolicited neighbour advertisements.

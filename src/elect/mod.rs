@@ -1,0 +1,1 @@
+//! Who holds the VIP? Drives `vrrp` machines with real sockets and timers.

@@ -1,0 +1,1 @@
+//! Carry the traffic behind the VIP to healthy backends.

@@ -1,0 +1,1 @@
+//! Put the VIP on, take it off, never leave it behind.

@@ -1,0 +1,365 @@
+//! What happened, and why: the one type that flows out of the rooms.
+//!
+//! Nothing here knows how the election is held. "Active" and "not active, because …" is all that hold,
+//! forward, notify and observe may see.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// State of an instance, as people see it (RFC 9568 §6.4, and keepalived's FAULT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not taking part: not started yet, or stopped.
+    Initialize,
+    /// Listening; another host is active.
+    Backup,
+    /// Holds the addresses.
+    Active,
+    /// Cannot take part, for a reason that is named.
+    Fault,
+}
+
+impl State {
+    /// Lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Backup => "backup",
+            Self::Active => "active",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why an instance cannot take part.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "fault")]
+pub enum Fault {
+    /// There is no such interface (yet).
+    InterfaceMissing {
+        /// Its name.
+        interface: String,
+    },
+    /// Administratively down, or no carrier.
+    InterfaceDown {
+        /// Its name.
+        interface: String,
+    },
+    /// Nothing to send adverts from.
+    NoSourceAddress {
+        /// Where it was looked for.
+        interface: String,
+        /// `IPv4` or `IPv6 link-local`, or the configured address.
+        wanted: String,
+    },
+    /// A check that must be up is down (or, reversed, up).
+    Check {
+        /// Its name.
+        check: String,
+        /// What it last said.
+        detail: String,
+    },
+    /// A check that must be up has not given its first result.
+    CheckUnknown {
+        /// Its name.
+        check: String,
+    },
+    /// The sockets could not be opened.
+    Socket {
+        /// What failed.
+        error: String,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InterfaceMissing { interface } => {
+                write!(f, "interface {interface} does not exist")
+            }
+            Self::InterfaceDown { interface } => write!(f, "interface {interface} is down"),
+            Self::NoSourceAddress { interface, wanted } => {
+                write!(f, "{interface} has no {wanted} address")
+            }
+            Self::Check { check, detail } => write!(f, "check {check} failed: {detail}"),
+            Self::CheckUnknown { check } => write!(f, "check {check} has given no result yet"),
+            Self::Socket { error } => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Why an instance changed its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    /// The daemon, the instance or its interface came up; it listens first.
+    Started,
+    /// The address owner is active at once.
+    Owner,
+    /// No advert for the whole Active_Down_Interval.
+    ActiveDown {
+        /// Who was active before, if anybody was heard.
+        peer: Option<IpAddr>,
+        /// For how long nothing was heard.
+        silence: Duration,
+    },
+    /// The active router gave up (priority 0).
+    ActiveReleased {
+        /// Who gave up.
+        peer: IpAddr,
+    },
+    /// Somebody better is there.
+    HigherPriority {
+        /// Who.
+        peer: IpAddr,
+        /// Its priority.
+        theirs: u8,
+        /// Ours.
+        ours: u8,
+    },
+    /// Somebody equal with the higher address is there.
+    HigherAddress {
+        /// Who.
+        peer: IpAddr,
+        /// The priority of both.
+        priority: u8,
+    },
+    /// It cannot take part.
+    Fault {
+        /// Every reason.
+        faults: Vec<Fault>,
+    },
+    /// Nothing keeps it from taking part any more.
+    FaultCleared,
+    /// The daemon stops, or the instance was removed from the configuration.
+    Stopped,
+    /// The daemon woke up too late to still trust what it knew.
+    Resurrected {
+        /// How late.
+        lateness: Duration,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("started, listening for an active router"),
+            Self::Owner => f.write_str("address owner (priority 255) starts active"),
+            Self::ActiveDown { peer: Some(peer), silence } => {
+                write!(f, "no advert from {peer} for {:.3} s", silence.as_secs_f64())
+            }
+            Self::ActiveDown { peer: None, silence } => {
+                write!(f, "no advert from anybody for {:.3} s", silence.as_secs_f64())
+            }
+            Self::ActiveReleased { peer } => write!(f, "{peer} gave up (priority 0)"),
+            Self::HigherPriority { peer, theirs, ours } => {
+                write!(f, "{peer} advertises priority {theirs}, ours is {ours}")
+            }
+            Self::HigherAddress { peer, priority } => {
+                write!(f, "{peer} advertises the same priority {priority} and has the higher address")
+            }
+            Self::Fault { faults } => {
+                for (i, fault) in faults.iter().enumerate() {
+                    write!(f, "{}{fault}", if i == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+            Self::FaultCleared => f.write_str("nothing prevents it any more, listening for an active router"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Resurrected { lateness } => {
+                write!(f, "woke up {:.3} s late, listening first", lateness.as_secs_f64())
+            }
+        }
+    }
+}
+
+/// Health of a check, a backend or an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// No result yet.
+    Unknown,
+    /// Healthy.
+    Up,
+    /// Not healthy.
+    Down,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Wall-clock time.
+    pub at: SystemTime,
+    /// What.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Kind {
+    /// An instance changed its state.
+    Transition {
+        /// Its name.
+        instance: String,
+        /// State before.
+        from: State,
+        /// State now.
+        to: State,
+        /// Why.
+        reason: Reason,
+        /// Effective priority now.
+        priority: u8,
+    },
+    /// The effective priority changed.
+    Priority {
+        /// Instance.
+        instance: String,
+        /// State it is in.
+        state: State,
+        /// Before.
+        from: u8,
+        /// Now.
+        to: u8,
+        /// Sum in words: `99 = 101 - 2 (check apiserver failed: …)`.
+        because: String,
+    },
+    /// An active instance heard an advert of lower priority.
+    LowerPriorityAdvert {
+        /// Instance.
+        instance: String,
+        /// Who sent it.
+        peer: IpAddr,
+        /// Its priority.
+        theirs: u8,
+        /// Ours.
+        ours: u8,
+    },
+    /// A check changed.
+    Check {
+        /// Its name.
+        check: String,
+        /// Before.
+        from: Health,
+        /// Now.
+        to: Health,
+        /// What the last run said.
+        detail: String,
+    },
+    /// A backend changed.
+    Backend {
+        /// Listener.
+        listener: String,
+        /// Backend.
+        backend: String,
+        /// Before.
+        from: Health,
+        /// Now.
+        to: Health,
+        /// Why.
+        detail: String,
+        /// Sessions that were closed with it.
+        sessions_closed: u64,
+    },
+    /// Somebody deleted an address of an active instance; it was put back.
+    AddressRestored {
+        /// Instance.
+        instance: String,
+        /// Address.
+        address: IpAddr,
+        /// Interface.
+        interface: String,
+    },
+    /// An address of an instance that is not active was found and removed.
+    AddressRemoved {
+        /// Instance.
+        instance: String,
+        /// Address.
+        address: IpAddr,
+        /// Interface.
+        interface: String,
+        /// `left from a former life`, `appeared while backup`.
+        because: String,
+    },
+    /// An address could not be added or removed.
+    AddressFailed {
+        /// Instance.
+        instance: String,
+        /// Address.
+        address: IpAddr,
+        /// Interface.
+        interface: String,
+        /// With causes.
+        error: String,
+    },
+    /// Packets were discarded (at most one event a second for each reason).
+    Discarded {
+        /// Instance, or the interface when no instance is known.
+        instance: String,
+        /// Last sender.
+        peer: IpAddr,
+        /// Short name, as in the metrics.
+        reason: String,
+        /// With what was got and wanted.
+        detail: String,
+        /// Since the last event of this reason.
+        count: u64,
+    },
+    /// Anything the operator should know that fits nowhere else.
+    Notice {
+        /// Whole sentence.
+        text: String,
+    },
+}
+
+/// Sends events without ever waiting: what does not fit is counted and dropped.
+#[derive(Clone, Debug)]
+pub struct EventSender {
+    queue: mpsc::Sender<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventSender {
+    /// A sender, and the end that the dispatcher reads.
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Event>) {
+        let (queue, receiver) = mpsc::channel(capacity);
+        (Self { queue, dropped: Arc::default() }, receiver)
+    }
+
+    /// Sends with the time of now.
+    pub fn send(&self, kind: Kind) {
+        let event = Event { at: SystemTime::now(), kind };
+        if self.queue.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Events that did not fit.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,4 @@
+//! Show it: events, status, metrics, the control socket.
+
+pub mod event;
+pub mod status;

@@ -1,0 +1,260 @@
+//! What is: the data behind `vipd status`, the control socket and the metrics.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Fault, Health, Reason, State};
+
+/// Everything at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `vipd 0.1.0`.
+    pub version: String,
+    /// Process.
+    pub pid: u32,
+    /// Name of this router.
+    pub router_id: String,
+    /// When the daemon started.
+    pub started: SystemTime,
+    /// Configuration files.
+    pub configuration: Vec<String>,
+    /// Instances, in the order of the configuration.
+    pub instances: Vec<InstanceStatus>,
+    /// Checks.
+    pub checks: Vec<CheckStatus>,
+    /// Listeners of the forwarder.
+    pub listeners: Vec<ListenerStatus>,
+    /// Events and log lines that did not fit their queues.
+    pub dropped: Dropped,
+    /// How late the engine's timers fired.
+    pub lateness: Histogram,
+    /// Adverts for no instance of ours, by reason.
+    pub discarded: BTreeMap<String, u64>,
+}
+
+/// What bounded queues refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Events.
+    pub events: u64,
+    /// Log lines.
+    pub log_lines: u64,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Name.
+    pub name: String,
+    /// Interface.
+    pub interface: String,
+    /// 1–255.
+    pub vrid: u8,
+    /// 2 or 3.
+    pub version: u8,
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// State.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// One plain sentence with numbers.
+    pub why: String,
+    /// Effective.
+    pub priority: u8,
+    /// Configured.
+    pub base_priority: u8,
+    /// What moves the priority now.
+    pub weights: Vec<Weight>,
+    /// What keeps it from taking part.
+    pub faults: Vec<Fault>,
+    /// The last change.
+    pub last_reason: Option<Reason>,
+    /// Who is active, as far as this host heard.
+    pub active: Option<Peer>,
+    /// Source of our adverts.
+    pub source: Option<IpAddr>,
+    /// Between our adverts.
+    pub advert_interval: Duration,
+    /// Silence after which this host takes over.
+    pub active_down_interval: Duration,
+    /// Addresses and whether they are here.
+    pub addresses: Vec<AddressStatus>,
+    /// Counters.
+    pub counters: Counters,
+}
+
+/// One tracked object that moves the priority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weight {
+    /// `check apiserver`, `interface eth1`.
+    pub object: String,
+    /// What it adds now; negative takes off.
+    pub delta: i32,
+    /// What it last said.
+    pub detail: String,
+}
+
+/// A router that was heard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Source of its adverts.
+    pub address: IpAddr,
+    /// In its last advert.
+    pub priority: u8,
+    /// In its last advert.
+    pub advert_interval: Duration,
+    /// How long ago the last advert came.
+    pub last_heard: Duration,
+}
+
+/// One virtual address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// With prefix length.
+    pub address: String,
+    /// Where it belongs.
+    pub interface: String,
+    /// The kernel has it.
+    pub present: bool,
+}
+
+/// Counters of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Adverts.
+    pub adverts_sent: u64,
+    /// Accepted.
+    pub adverts_received: u64,
+    /// With priority 0.
+    pub priority_zero_sent: u64,
+    /// With priority 0.
+    pub priority_zero_received: u64,
+    /// Sends that the kernel refused.
+    pub send_errors: u64,
+    /// Discarded, by reason.
+    pub discarded: BTreeMap<String, u64>,
+    /// Accepted, but odd (another interval, another address list), by reason.
+    pub oddities: BTreeMap<String, u64>,
+    /// State changes, by `FROM->TO`-less reason word (`active_down`, `higher_priority`, …).
+    pub transitions: BTreeMap<String, u64>,
+    /// Times that the instance became active.
+    pub became_active: u64,
+    /// Gratuitous ARP and neighbour advertisements sent.
+    pub announcements_sent: u64,
+}
+
+/// A histogram of durations. `buckets[i]` counts observations of at most `Histogram::BOUNDS[i]`; the last,
+/// one longer than the bounds, counts the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Not cumulative.
+    pub buckets: Vec<u64>,
+    /// Of all observations.
+    pub sum: Duration,
+    /// Longest.
+    pub max: Duration,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets.
+    pub const BOUNDS: [Duration; 12] = [
+        Duration::from_micros(50),
+        Duration::from_micros(100),
+        Duration::from_micros(250),
+        Duration::from_micros(500),
+        Duration::from_millis(1),
+        Duration::from_micros(2500),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(100),
+        Duration::from_secs(1),
+        Duration::from_secs(10),
+    ];
+
+    /// Counts one.
+    pub fn record(&mut self, duration: Duration) {
+        self.buckets.resize(Self::BOUNDS.len() + 1, 0);
+        let bucket = Self::BOUNDS.partition_point(|bound| *bound < duration);
+        self.buckets[bucket] += 1;
+        self.sum += duration;
+        self.max = self.max.max(duration);
+    }
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Name.
+    pub name: String,
+    /// `script`, `http`, `https`, `apiserver`, `tcp`, `process`, `file`, `interface`.
+    pub kind: String,
+    /// Health.
+    pub health: Health,
+    /// Since when.
+    pub since: SystemTime,
+    /// What the last run said: `connect refused`, `exited with status 1`, `readyz: [-]etcd failed`.
+    pub detail: String,
+    /// Results in a row that differ from the health (or agree with it).
+    pub streak: u32,
+    /// Results in a row that would change the health.
+    pub needed: u32,
+    /// Runs.
+    pub succeeded: u64,
+    /// Runs.
+    pub failed: u64,
+    /// Runs that were left out because the one before was still going on.
+    pub skipped: u64,
+    /// How long the last run took.
+    pub last_duration: Option<Duration>,
+    /// Durations of all runs.
+    pub durations: Histogram,
+    /// Number read from a file, for value checks.
+    pub value: Option<i64>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Name.
+    pub name: String,
+    /// Bound addresses.
+    pub bind: Vec<SocketAddr>,
+    /// Backends.
+    pub backends: Vec<BackendStatus>,
+    /// Now.
+    pub sessions: u64,
+    /// Since the start.
+    pub sessions_total: u64,
+    /// Refused because no backend was healthy or could be reached.
+    pub refused: u64,
+    /// Accepting failed (out of file descriptors, …).
+    pub accept_errors: u64,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Name.
+    pub name: String,
+    /// Address.
+    pub address: SocketAddr,
+    /// Health.
+    pub health: Health,
+    /// What its check last said.
+    pub detail: String,
+    /// Now.
+    pub sessions: u64,
+    /// Since the start.
+    pub sessions_total: u64,
+    /// Connects that failed.
+    pub connect_errors: u64,
+    /// From clients to this backend.
+    pub bytes_in: u64,
+    /// From this backend to clients.
+    pub bytes_out: u64,
+}
