@@ -1,0 +1,10 @@
+//! Real sockets on loopback, on both sides of a running forwarder.
+//!
+//! A clock decides nothing here except how long a test may hang before it fails; the few that measure a time
+//! say so in their names.
+
+mod bench;
+mod differential;
+mod ends;
+mod shortage;
+mod trouble;
