@@ -99,7 +99,7 @@ pub(super) fn ipv4_header_verifies(header: &[u8]) -> bool {
 }
 
 /// The checksum that belongs into an IPv4 header whose checksum field is zero.
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 pub(crate) fn ipv4_header_checksum(header: &[u8]) -> u16 {
     !fold(ones_complement_sum(header, 0))
 }

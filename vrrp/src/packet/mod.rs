@@ -11,7 +11,7 @@ mod v3;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use authentication::Authentication;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 pub(crate) use checksum::ipv4_header_checksum;
 pub use checksum::{ChecksumCoverage, ChecksumForm};
 pub use datagram::Datagram;
