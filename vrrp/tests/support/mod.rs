@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use vrrp::sim::EPOCH;
+use vrrp::sim::{EPOCH, Setup};
 use vrrp::{
-    AdverInterval, Input, Output, Priority, RouterConfig, State, StateName, Version, VirtualRouter, Vrid,
+    AdverInterval, Input, MULTICAST_GROUP_IPV6, Output, Priority, RouterConfig, State, StateName, Transport,
+    Version, VirtualAddresses, VirtualRouter, Vrid,
 };
 
 /// Our own address; one lower and one higher exist.
@@ -150,4 +151,14 @@ pub fn adver_timer(bench: &Bench) -> Instant {
         State::Active { adver_timer, .. } => *adver_timer,
         state => panic!("not Active: {state:?}"),
     }
+}
+
+/// fe80::`host` with the virtual addresses fe80::100 and 2001:db8:1::100.
+pub fn ipv6_setup(host: u16, priority: u8) -> Setup {
+    let mut setup = Setup::ipv4(1, Priority::new(priority));
+    setup.router.primary_address = address(&format!("fe80::{host:x}"));
+    setup.addresses =
+        VirtualAddresses::V6(vec!["fe80::100".parse().unwrap(), "2001:db8:1::100".parse().unwrap()]);
+    setup.transport = Transport::Multicast { group: IpAddr::V6(MULTICAST_GROUP_IPV6) };
+    setup
 }
