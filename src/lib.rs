@@ -6,6 +6,7 @@
 
 pub mod announce;
 pub mod check;
+pub mod cli;
 pub mod elect;
 pub mod forward;
 pub mod hold;
