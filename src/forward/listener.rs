@@ -1,4 +1,4 @@
-//! The listening side of one service: bind, accept, hand over to [`session`](super::session).
+//! The listening side of one service: bind, accept, hand over to [`session`].
 
 use std::future::poll_fn;
 use std::io;

@@ -1,4 +1,13 @@
 //! Show it: events, status, metrics, the control socket.
 
+pub mod client;
+pub mod control;
 pub mod event;
+pub mod explain;
+pub mod history;
+pub mod log;
+pub mod metrics;
+pub mod render;
+#[cfg(test)]
+mod sample;
 pub mod status;

@@ -1,0 +1,243 @@
+//! The other end of the control socket, for the command line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::control::{Done, Problem};
+use super::history::Recorded;
+use super::status::Status;
+
+/// The daemon answers a request that it has received within its own limits; this is a little more.
+const ANSWER_WITHIN: Duration = Duration::from_secs(70);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no socket.
+    #[error(
+        "there is no control socket {0}: is vipd running? (`systemctl status vipd`; another socket is given \
+         with --socket)"
+    )]
+    NoSocket(PathBuf),
+    /// A socket of a daemon that is gone.
+    #[error("nobody answers on {0}: vipd is not running (its socket was left behind)")]
+    NobodyAnswers(PathBuf),
+    /// Not for this user.
+    #[error("no permission to open {socket} ({who}): become root, or join its group")]
+    Permission {
+        /// The socket.
+        socket: PathBuf,
+        /// Mode, owner and group.
+        who: String,
+    },
+    /// Everything else between here and there.
+    #[error("cannot talk to vipd on {socket}: {source}")]
+    Io {
+        /// The socket.
+        socket: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+    /// The daemon refuses.
+    #[error("{}; {}", .0.error, .0.help)]
+    Refused(Problem),
+    /// The answer is none.
+    #[error("vipd on {socket} answered what this program does not understand (another version?): {detail}")]
+    Answer {
+        /// The socket.
+        socket: PathBuf,
+        /// What is odd.
+        detail: String,
+    },
+    /// No answer in time.
+    #[error("vipd on {0} does not answer: is its process stopped?")]
+    Silent(PathBuf),
+}
+
+/// What is now.
+///
+/// # Errors
+///
+/// Nobody answers, or the daemon refuses.
+pub async fn get_status(socket: &Path) -> Result<Status, ClientError> {
+    get(socket, "/v1/status").await
+}
+
+/// The events that the daemon has kept, from the one after number `since` on.
+///
+/// # Errors
+///
+/// As for [`get_status`].
+pub async fn get_events(socket: &Path, since: u64) -> Result<Vec<Recorded>, ClientError> {
+    get(socket, &format!("/v1/events?since={since}")).await
+}
+
+/// Metrics in the format of Prometheus.
+///
+/// # Errors
+///
+/// As for [`get_status`].
+pub async fn get_metrics(socket: &Path) -> Result<String, ClientError> {
+    let answer = in_time(socket, request(socket, Method::GET, "/metrics")).await?;
+    let bytes = in_time(socket, whole(socket, answer)).await?;
+    String::from_utf8(bytes.into()).map_err(|error| odd(socket, &error))
+}
+
+/// Asks for a reload. Gives what was done.
+///
+/// # Errors
+///
+/// As for [`get_status`]; a configuration that is not valid is refused with its problems.
+pub async fn reload(socket: &Path) -> Result<String, ClientError> {
+    send(socket, "/v1/reload").await
+}
+
+/// Asks the daemon to stop.
+///
+/// # Errors
+///
+/// As for [`get_status`].
+pub async fn stop(socket: &Path) -> Result<String, ClientError> {
+    send(socket, "/v1/stop").await
+}
+
+/// The events after number `since`, and then every new one as it happens.
+///
+/// # Errors
+///
+/// As for [`get_status`].
+pub async fn follow_events(socket: &Path, since: u64) -> Result<Events, ClientError> {
+    let path = format!("/v1/events?since={since}&follow=true");
+    let answer = in_time(socket, request(socket, Method::GET, &path)).await?;
+    Ok(Events { socket: socket.to_owned(), body: answer.into_body(), buffer: Vec::new() })
+}
+
+/// Events as they come.
+#[derive(Debug)]
+pub struct Events {
+    socket: PathBuf,
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// The next event; waits for it. `None`: the daemon has stopped.
+    ///
+    /// # Errors
+    ///
+    /// What came is no event.
+    pub async fn next(&mut self) -> Result<Option<Recorded>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<_> = self.buffer.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(|error| odd(&self.socket, &error));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.buffer.extend_from_slice(data);
+                    }
+                }
+                // A daemon that dies ends the stream without its last chunk.
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+}
+
+async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, ClientError> {
+    let answer = in_time(socket, request(socket, Method::GET, path)).await?;
+    let bytes = in_time(socket, whole(socket, answer)).await?;
+    serde_json::from_slice(&bytes).map_err(|error| odd(socket, &error))
+}
+
+async fn send(socket: &Path, path: &str) -> Result<String, ClientError> {
+    let answer = in_time(socket, request(socket, Method::POST, path)).await?;
+    let bytes = in_time(socket, whole(socket, answer)).await?;
+    let done: Done = serde_json::from_slice(&bytes).map_err(|error| odd(socket, &error))?;
+    Ok(done.message)
+}
+
+async fn in_time<T>(
+    socket: &Path,
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let silent = |_| Err(ClientError::Silent(socket.to_owned()));
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(silent)
+}
+
+async fn request(socket: &Path, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_socket(socket, error))?;
+    let failed =
+        |error: hyper::Error| ClientError::Io { socket: socket.to_owned(), source: io::Error::other(error) };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    tokio::spawn(async move {
+        // Its errors come out at the request or at the body.
+        let _ = connection.await;
+    });
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(hyper::header::HOST, "vipd")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| odd(socket, &error))?;
+    let answer = sender.send_request(request).await.map_err(failed)?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let code = answer.status();
+    let bytes = whole(socket, answer).await?;
+    match serde_json::from_slice(&bytes) {
+        Ok(problem) => Err(ClientError::Refused(problem)),
+        Err(_) => Err(odd(socket, &format!("HTTP status {code}"))),
+    }
+}
+
+async fn whole(socket: &Path, answer: Response<Incoming>) -> Result<Bytes, ClientError> {
+    let body = answer.into_body().collect().await;
+    body.map(http_body_util::Collected::to_bytes)
+        .map_err(|error| ClientError::Io { socket: socket.to_owned(), source: io::Error::other(error) })
+}
+
+fn odd(socket: &Path, detail: &impl ToString) -> ClientError {
+    ClientError::Answer { socket: socket.to_owned(), detail: detail.to_string() }
+}
+
+fn unreachable_socket(socket: &Path, source: io::Error) -> ClientError {
+    let socket = socket.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => ClientError::NoSocket(socket),
+        io::ErrorKind::ConnectionRefused => ClientError::NobodyAnswers(socket),
+        io::ErrorKind::PermissionDenied => {
+            let who = owner(&socket).unwrap_or_else(|| "its directory is closed".to_owned());
+            ClientError::Permission { socket, who }
+        }
+        _ => ClientError::Io { socket, source },
+    }
+}
+
+/// `mode 0660, owner root, group vipd`.
+fn owner(socket: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+
+    use nix::unistd::{Gid, Group, Uid, User};
+    let found = std::fs::symlink_metadata(socket).ok()?;
+    let user = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
+    let group = Group::from_gid(Gid::from_raw(found.gid())).ok().flatten();
+    Some(format!(
+        "mode {:04o}, owner {}, group {}",
+        found.mode() & 0o7777,
+        user.map_or_else(|| found.uid().to_string(), |user| user.name),
+        group.map_or_else(|| found.gid().to_string(), |group| group.name)
+    ))
+}
