@@ -1,6 +1,9 @@
 //! What the tests of the machine share: a router on a clock that they turn, and short words for its outputs.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod pcap;
+pub mod receivers;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
