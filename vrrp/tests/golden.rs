@@ -15,6 +15,16 @@ use vrrp::{
     active_down_interval, skew_time,
 };
 
+fn vectors() -> Vec<Value> {
+    let file = std::fs::read_to_string(golden("vectors.json")).unwrap();
+    let mut vectors: Value = serde_json::from_str(&file).unwrap();
+    vectors["frames"].take().as_array().unwrap().clone()
+}
+
+fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
+    vector[key].as_str().unwrap()
+}
+
 // ---- Worked examples of the timers ----
 
 #[test]
