@@ -1,3 +1,89 @@
 //! What does the operator want?
+//!
+//! TOML and keepalived.conf are doors into one typed model. Three stages: as written, with the place of
+//! every word ([`written`]); as meant ([`model`]); ready to run ([`ready`]). [`load`] goes through all of
+//! them and reports every problem of a configuration in one run.
+//!
+//! Nothing here opens a socket or asks the network. The host is asked for the users that scripts run as
+//! and for its name, and for interfaces and scripts only when [`LoadOptions::check_host`] says so.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use diagnostic::{Diagnostic, Diagnostics, Location};
+use model::Model;
+
+pub mod diagnostic;
+pub mod model;
 pub mod ready;
+pub mod users;
+pub mod written;
+
+mod complete;
+mod keepalived;
+mod time;
+mod validate;
+
+pub use complete::CONTROL_SOCKET;
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// For `@ID` lines and `${_INSTANCE}` of keepalived.conf. Default: the host name up to its first dot.
+    pub config_id: Option<String>,
+    /// Warn of interfaces that are missing on this host, and of scripts that are missing or cannot be run.
+    pub check_host: bool,
+    /// Where users are looked up. Default: on this host.
+    pub users: users::Users,
+    /// The default of `router_id`. Default: the name of this host.
+    pub host_name: Option<String>,
+}
+
+impl LoadOptions {
+    fn host_name(&self) -> String {
+        let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        self.host_name.clone().or_else(host).unwrap_or_default()
+    }
+
+    /// What `@ID` lines are compared with.
+    fn config_id(&self) -> String {
+        let host = || self.host_name().split('.').next().unwrap_or_default().to_owned();
+        self.config_id.clone().unwrap_or_else(host)
+    }
+}
+
+/// What came of loading.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// `None` if there is any error. Warnings do not keep a configuration from running.
+    pub config: Option<ready::Config>,
+    /// Every problem that was found.
+    pub diagnostics: Diagnostics,
+}
+
+/// Loads files, merged in this order.
+///
+/// A file that ends in `.toml` is TOML, any other is read as keepalived.conf.
+pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
+    let mut diagnostics = Diagnostics::default();
+    let mut model = Model::default();
+    let mut keepalived = Vec::new();
+    for path in paths {
+        let name: Arc<str> = path.display().to_string().into();
+        match keepalived::read_file(path) {
+            Err(reason) => {
+                let finding = Diagnostic::error(
+                    "unreadable",
+                    &Location::file(&name),
+                    format!("cannot read the file: {reason}"),
+                );
+                diagnostics.push(finding.expected("a readable configuration file"));
+            }
+            Ok(bytes) => keepalived.push((*path, bytes)),
+        }
+    }
+    keepalived::load(&keepalived, options, &mut model, &mut diagnostics);
+    let config = complete::complete(model, options.host_name(), &mut diagnostics);
+    diagnostics.sort();
+    Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
+}

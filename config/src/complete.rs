@@ -1,0 +1,455 @@
+//! From what is meant to what can run: every default filled in.
+//!
+//! The order is keepalived's: family, version, priority and state, authentication, transport, addresses,
+//! preemption, interval, trackers.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Located};
+use crate::model::{self, FirstState, Model};
+use crate::ready::{
+    Authentication, Backend, Check, Config, Control, Effect, Engine, Family, Instance, Listener, TrackCheck,
+    TrackInterface, Transport, Version, VirtualAddress,
+};
+use crate::validate;
+
+/// Default path of the control socket.
+pub const CONTROL_SOCKET: &str = "/run/vipd/control.sock";
+
+/// Fills in the defaults; what cannot run is reported and left out.
+pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagnostics) -> Config {
+    validate::names(&model, diagnostics);
+    let checks: Vec<Check> = model.checks.into_iter().map(check).collect();
+    let mut instances = Vec::new();
+    for instance in model.instances {
+        instances.extend(complete_instance(instance, diagnostics));
+    }
+    validate::virtual_routers(&instances, diagnostics);
+    let listeners = model.listeners.into_iter().map(|l| listener(l, &instances)).collect();
+    let config = Config {
+        router_id: model.router_id.map_or(host_name, |id| id.value),
+        control: Control {
+            socket: model.control_socket.map_or_else(|| PathBuf::from(CONTROL_SOCKET), |s| s.value),
+            metrics: model.metrics.map(|m| m.value),
+        },
+        engine: Engine {
+            realtime_priority: model.realtime_priority.map(|p| p.value),
+            lock_memory: model.lock_memory.is_some_and(|l| l.value),
+            log_unknown_vrids: model.log_unknown_vrids.is_some_and(|l| l.value),
+            startup_delay: model.startup_delay.map_or(Duration::ZERO, |d| d.value),
+        },
+        checks,
+        instances,
+        listeners,
+        fifos: model.fifos,
+    };
+    validate::use_of_checks(&config, diagnostics);
+    config
+}
+
+fn check(check: model::Check) -> Check {
+    Check {
+        name: check.name.value,
+        place: check.name.at.place,
+        probe: check.probe,
+        interval: check.interval,
+        timeout: check.timeout.unwrap_or(check.interval),
+        rise: check.rise,
+        fall: check.fall,
+        first_result_decides: check.first_result_decides,
+    }
+}
+
+fn listener(listener: model::Listener, instances: &[Instance]) -> Listener {
+    let bind: Vec<_> = listener.bind.iter().map(|b| b.value).collect();
+    let holds = |instance: &Instance| {
+        let mut held = instance.addresses.iter().chain(&instance.excluded);
+        held.any(|address| bind.iter().any(|b| b.ip() == address.address))
+    };
+    let instances = match listener.instances {
+        Some(named) => named.into_iter().map(|n| n.value).collect(),
+        None => instances.iter().filter(|i| holds(i)).map(|i| i.name.clone()).collect(),
+    };
+    let backend = |b: model::Backend| Backend {
+        name: b.name.value,
+        address: b.address.value,
+        weight: b.weight,
+        check: b.check.map(|c| c.value),
+        place: b.name.at.place,
+    };
+    Listener {
+        name: listener.name.value,
+        place: listener.name.at.place,
+        bind,
+        balance: listener.balance,
+        backends: listener.backends.into_iter().map(backend).collect(),
+        connect_timeout: listener.connect_timeout,
+        idle_timeout: listener.idle_timeout,
+        keepalive: listener.keepalive,
+        user_timeout: listener.user_timeout,
+        max_sessions: listener.max_sessions,
+        close_sessions_on_backend_down: listener.close_sessions_on_backend_down,
+        instances,
+    }
+}
+
+fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) -> Option<Instance> {
+    let family = family(&meant);
+    let version = version(&meant, family, diagnostics);
+    let strict = meant.strict.as_ref().is_some_and(|s| s.value);
+    let priority = match (&meant.priority, &meant.first_state) {
+        (Some(priority), _) => priority.value,
+        // keepalived: `state MASTER` without a priority is the address owner.
+        (None, Some(state)) if state.value == FirstState::Active => 255,
+        (None, _) => 100,
+    };
+    let owner = priority == 255;
+    validate::first_state(&meant, owner, strict, diagnostics);
+    let wants_active = meant.first_state.as_ref().map_or(owner, |s| s.value == FirstState::Active);
+    // Strict mode makes MASTER of any but the owner BACKUP.
+    let master = wants_active && (owner || !strict);
+    let authentication = authentication(meant.password.take(), version, strict, &meant.name, diagnostics);
+    let transport = transport(&meant, family, strict, diagnostics);
+    let preempt = preempt(&meant, master, diagnostics);
+    let preempt_delay = preempt_delay(&meant, master, preempt, strict, diagnostics);
+    let advert_interval = advert_interval(&meant, version, diagnostics);
+    let interface = validate::interface(&meant, diagnostics);
+    let vrid = validate::vrid(&meant, diagnostics);
+    validate::accept(&meant, owner, strict, version, diagnostics);
+    let down_timer_adverts = match (&meant.down_timer_adverts, strict) {
+        (Some(count), true) if count.value != 3 => {
+            let finding =
+                Diagnostic::warning("strict-mode", &count.at, "strict mode takes over after 3 adverts");
+            diagnostics.push(finding.help("`down_timer_adverts` is ignored, as in keepalived"));
+            3
+        }
+        (Some(count), _) => count.value,
+        (None, _) => 3,
+    };
+    let (interface, vrid) = (interface?, vrid?);
+    let (addresses, excluded) = addresses(&mut meant, family, version, strict, &interface, diagnostics);
+    let track_checks = trackers(&meant, owner, diagnostics);
+    let track_interfaces = track_interfaces(&meant, owner, &interface, diagnostics);
+    let mut gratuitous_arp = meant.gratuitous_arp;
+    let mut neighbor_advertisements = meant.neighbor_advertisements;
+    if strict && !meant.lower_priority_rounds_written {
+        for announcements in [&mut gratuitous_arp, &mut neighbor_advertisements] {
+            announcements.lower_priority_rounds = 0;
+            announcements.lower_priority_again_after = None;
+        }
+    }
+    Some(Instance {
+        name: meant.name.value,
+        place: meant.name.at.place,
+        interface,
+        vrid,
+        version,
+        family,
+        priority,
+        advert_interval,
+        start_active: owner && master,
+        preempt,
+        preempt_delay,
+        down_timer_adverts,
+        source: meant.source.filter(|s| family_of(s.value) == family).map(|s| s.value),
+        transport,
+        authentication,
+        checksum_message_only: meant.checksum_message_only,
+        strict,
+        addresses,
+        excluded,
+        track_checks,
+        track_interfaces,
+        gratuitous_arp,
+        neighbor_advertisements,
+        answer_lower_priority: meant.answer_lower_priority.unwrap_or(!strict),
+        answer_higher_priority: meant.answer_higher_priority.unwrap_or(false),
+        notify: meant.notify,
+    })
+}
+
+pub(crate) fn family_of(address: IpAddr) -> Family {
+    if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+}
+
+/// From the first address, or the source, or the peers; IPv4 if there is none.
+fn family(meant: &model::Instance) -> Family {
+    let first = meant.addresses.first().map(|a| a.value.address.address);
+    let source = meant.source.as_ref().map(|s| s.value);
+    let peer = meant.unicast.as_ref().and_then(|u| u.peers.first()).map(|p| p.value.address);
+    first.or(source).or(peer).map_or(Family::Ipv4, family_of)
+}
+
+fn version(meant: &model::Instance, family: Family, diagnostics: &mut Diagnostics) -> Version {
+    match (&meant.version, family) {
+        (Some(version), Family::Ipv6) if version.value == Version::V2 => {
+            let finding =
+                Diagnostic::warning("version-for-ipv6", &version.at, "VRRP version 2 carries no IPv6");
+            diagnostics.push(finding.expected("version 3").help("version 3 is used"));
+            Version::V3
+        }
+        (_, Family::Ipv6) => Version::V3,
+        (Some(version), Family::Ipv4) => version.value,
+        (None, Family::Ipv4) => meant.default_version,
+    }
+}
+
+fn authentication(
+    password: Option<Located<model::Password>>,
+    version: Version,
+    strict: bool,
+    name: &Located<String>,
+    diagnostics: &mut Diagnostics,
+) -> Authentication {
+    let Some(password) = password else { return Authentication::None };
+    if version == Version::V3 || strict {
+        let why = if strict { "strict mode" } else { "VRRP version 3" };
+        let message = format!("{why} has no authentication (instance {})", name.value);
+        let finding = Diagnostic::warning("authentication-ignored", &password.at, message);
+        diagnostics.push(finding.help("the password is ignored, as in keepalived"));
+        return Authentication::None;
+    }
+    let mut bytes = [0; 8];
+    for (byte, from) in bytes.iter_mut().zip(&password.value.0) {
+        *byte = *from;
+    }
+    Authentication::Pass(bytes)
+}
+
+fn transport(
+    meant: &model::Instance,
+    family: Family,
+    strict: bool,
+    diagnostics: &mut Diagnostics,
+) -> Transport {
+    let default_group = if family == Family::Ipv4 { meant.default_groups.0 } else { meant.default_groups.1 };
+    let group = match &meant.group {
+        Some(group) if family_of(group.value) == family => group.value,
+        Some(group) => {
+            let finding = Diagnostic::warning(
+                "address-family",
+                &group.at,
+                "the group is of another family than the instance",
+            );
+            diagnostics.push(finding.help(format!("{default_group} is used")));
+            default_group
+        }
+        None => default_group,
+    };
+    let Some(unicast) = &meant.unicast else { return Transport::Multicast { group } };
+    let mut peers = Vec::new();
+    for peer in &unicast.peers {
+        if family_of(peer.value.address) == family {
+            peers.push(peer.value);
+        } else {
+            let message = format!("peer {} is of another family than the instance", peer.value.address);
+            let finding = Diagnostic::warning("address-family", &peer.at, message);
+            diagnostics.push(finding.help("the peer is skipped, as in keepalived"));
+        }
+    }
+    if peers.is_empty() {
+        let message = format!("instance {} has unicast words but no peers", meant.name.value);
+        diagnostics.push(match unicast.fault_without_peer {
+            true => Diagnostic::error("no-unicast-peer", &unicast.at, message)
+                .expected("`unicast_peer { ADDRESS }`")
+                .help("`unicast_fault_no_peer` would keep it in FAULT for ever"),
+            false => Diagnostic::warning("no-unicast-peer", &unicast.at, message)
+                .expected("at least one peer")
+                .help("multicast is used, as in keepalived; a router that uses unicast does not hear it"),
+        });
+        return Transport::Multicast { group };
+    }
+    if strict {
+        let finding =
+            Diagnostic::error("strict-mode", &unicast.at, "strict mode does not allow unicast peers");
+        diagnostics.push(
+            finding.help("keepalived does not start with it either; delete `strict_mode` or the peers"),
+        );
+    }
+    Transport::Unicast { peers, ttl: unicast.ttl.unwrap_or(255), check_source: unicast.check_source }
+}
+
+fn preempt(meant: &model::Instance, master: bool, diagnostics: &mut Diagnostics) -> bool {
+    match &meant.preempt {
+        Some(preempt) if !preempt.value && master => {
+            let message = format!(
+                "no preemption does not work with the first state MASTER (instance {})",
+                meant.name.value
+            );
+            let finding = Diagnostic::warning("nopreempt-with-master", &preempt.at, message);
+            diagnostics.push(
+                finding
+                    .expected("`state BACKUP` on every router")
+                    .help("it is cleared, as in keepalived: this router preempts"),
+            );
+            true
+        }
+        Some(preempt) => preempt.value,
+        None => true,
+    }
+}
+
+fn preempt_delay(
+    meant: &model::Instance,
+    master: bool,
+    preempt: bool,
+    strict: bool,
+    diagnostics: &mut Diagnostics,
+) -> Duration {
+    let Some(delay) = meant.preempt_delay.as_ref().filter(|d| !d.value.is_zero()) else {
+        return Duration::ZERO;
+    };
+    let why = match (master, preempt, strict) {
+        (true, _, _) => "the first state MASTER",
+        (_, false, _) => "no preemption",
+        (_, _, true) => "strict mode",
+        _ => return delay.value,
+    };
+    let message = format!("a preemption delay does not work with {why} (instance {})", meant.name.value);
+    let finding = Diagnostic::warning("preempt-delay-ignored", &delay.at, message);
+    diagnostics.push(finding.help("it is cleared, as in keepalived"));
+    Duration::ZERO
+}
+
+fn advert_interval(meant: &model::Instance, version: Version, diagnostics: &mut Diagnostics) -> Duration {
+    const SECOND: Duration = Duration::from_secs(1);
+    let Some(written) = &meant.advert_interval else { return SECOND };
+    let (time, unit, most, otherwise) = match version {
+        Version::V2 => (written.value, SECOND, Duration::from_secs(255), SECOND),
+        Version::V3 => (
+            written.value,
+            Duration::from_millis(10),
+            Duration::from_millis(40_950),
+            Duration::from_millis(40_950),
+        ),
+    };
+    let rounded = crate::time::round_to(time, unit).max(unit);
+    let used = if rounded > most { otherwise } else { rounded };
+    if used == time {
+        return time;
+    }
+    let (expected, why) = match version {
+        Version::V2 => ("whole seconds from 1 to 255", "version 2"),
+        Version::V3 => ("10 ms to 40.95 s, in steps of 10 ms", "version 3"),
+    };
+    let message = format!("{} between adverts cannot be sent in {why}", crate::time::shown(time));
+    let finding = Diagnostic::warning("advert-interval", &written.at, message).expected(expected);
+    diagnostics.push(
+        finding.help(format!("{} is used, as in keepalived; all peers must agree", crate::time::shown(used))),
+    );
+    used
+}
+
+/// How many addresses an advert carries on a link with an MTU of 1500.
+fn most_addresses(family: Family) -> usize {
+    match family {
+        Family::Ipv4 => 255,
+        Family::Ipv6 => (1500 - 14 - 40 - 8) / 16,
+    }
+}
+
+fn addresses(
+    meant: &mut model::Instance,
+    family: Family,
+    version: Version,
+    strict: bool,
+    interface: &str,
+    diagnostics: &mut Diagnostics,
+) -> (Vec<VirtualAddress>, Vec<VirtualAddress>) {
+    let name = meant.name.clone();
+    let mut seen: HashSet<IpAddr> = HashSet::new();
+    let mut kept = Vec::new();
+    for address in std::mem::take(&mut meant.addresses) {
+        let ip = address.value.address.address;
+        if family_of(ip) != family {
+            let message = format!("{ip} is of another family than instance {}", name.value);
+            let finding = Diagnostic::warning("address-family", &address.at, message);
+            diagnostics.push(finding.help("it is skipped, as in keepalived; put it under `virtual_ipaddress_excluded` or in an instance of its own"));
+        } else if !seen.insert(ip) {
+            let message = format!("{ip} is written twice");
+            diagnostics.push(Diagnostic::warning("duplicate", &address.at, message).help("the first counts"));
+        } else {
+            kept.push(address);
+        }
+    }
+    let mut excluded: Vec<_> = Vec::new();
+    if kept.len() > most_addresses(family) {
+        let first = &kept[most_addresses(family)];
+        let message = format!("{} addresses; an advert carries {}", kept.len(), most_addresses(family));
+        let finding = Diagnostic::warning("too-many-addresses", &first.at, message);
+        diagnostics.push(finding.help("the rest is held but not advertised, as in keepalived; put it under `virtual_ipaddress_excluded`"));
+        excluded = kept.split_off(most_addresses(family));
+    }
+    for address in std::mem::take(&mut meant.excluded) {
+        let ip = address.value.address.address;
+        if seen.insert(ip) {
+            excluded.push(address);
+        } else {
+            let message = format!("{ip} is written twice");
+            diagnostics.push(Diagnostic::warning("duplicate", &address.at, message).help("the first counts"));
+        }
+    }
+    validate::address_count(&name, kept.len(), meant.no_addresses, version, strict, diagnostics);
+    if let Some(first) = kept.first() {
+        validate::first_address(first, strict, diagnostics);
+    }
+    let finish = |address: Located<model::Address>| {
+        let model::Address { interface: own, address } = address.value;
+        VirtualAddress { interface: own.map_or_else(|| interface.to_owned(), |i| i.value), ..address }
+    };
+    (kept.into_iter().map(finish).collect(), excluded.into_iter().map(finish).collect())
+}
+
+/// The owner's priority never moves: only what puts it in FAULT counts.
+fn counts(effect: Effect, owner: bool, name: &Located<String>, diagnostics: &mut Diagnostics) -> bool {
+    if !owner || matches!(effect, Effect::Fault { .. }) {
+        return true;
+    }
+    let message = format!("{} has a weight, but the priority 255 of the owner never moves", name.value);
+    let finding = Diagnostic::warning("weight-for-owner", &name.at, message);
+    diagnostics.push(
+        finding.help("it is not tracked, as in keepalived; use a priority of at most 254, or no weight"),
+    );
+    false
+}
+
+fn trackers(meant: &model::Instance, owner: bool, diagnostics: &mut Diagnostics) -> Vec<TrackCheck> {
+    let mut tracked = Vec::new();
+    for tracker in &meant.track_checks {
+        if counts(tracker.effect, owner, &tracker.check, diagnostics) {
+            tracked.push(TrackCheck { check: tracker.check.value.clone(), effect: tracker.effect });
+        }
+    }
+    tracked
+}
+
+fn track_interfaces(
+    meant: &model::Instance,
+    owner: bool,
+    own: &str,
+    diagnostics: &mut Diagnostics,
+) -> Vec<TrackInterface> {
+    let mut tracked = Vec::new();
+    if meant.track_primary {
+        tracked.push(TrackInterface { interface: own.to_owned(), effect: Effect::Fault { reverse: false } });
+    }
+    for (interface, effect) in &meant.track_interfaces {
+        if interface.value == own && meant.track_primary {
+            if *effect != (Effect::Fault { reverse: false }) {
+                let message = format!("{own} is the instance's own interface and tracked in any case");
+                let finding = Diagnostic::warning("own-interface", &interface.at, message);
+                diagnostics.push(
+                    finding.help(
+                        "its weight is ignored, as in keepalived; write `dont_track_primary` to use it",
+                    ),
+                );
+            }
+        } else if counts(*effect, owner, interface, diagnostics) {
+            tracked.push(TrackInterface { interface: interface.value.clone(), effect: *effect });
+        }
+    }
+    tracked
+}

@@ -1,0 +1,180 @@
+//! What the words mean.
+//!
+//! keepalived carries on after nearly every mistake and says what it does instead; the same is done and
+//! said here, so that a file that runs there runs here. What ends keepalived at start is an error.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::LoadOptions;
+use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
+use crate::model::{self, Model};
+use crate::ready::{Command, Effect, User};
+use crate::written::{Statement, Word};
+
+mod addresses;
+mod globals;
+mod instance;
+mod objects;
+mod trackers;
+mod values;
+
+use globals::Globals;
+
+/// Turns statements into meaning.
+pub(super) struct Lower<'a> {
+    options: &'a LoadOptions,
+    diagnostics: &'a mut Diagnostics,
+    model: &'a mut Model,
+    globals: Globals,
+    /// What instances may track, by kind and name.
+    tracked: HashMap<(Kind, String), Tracked>,
+    /// The missing user was reported.
+    reported_user: bool,
+}
+
+/// keepalived names each kind of tracked object in a space of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Script,
+    File,
+    Process,
+}
+
+/// Something that instances may track.
+#[derive(Clone, Debug)]
+struct Tracked {
+    /// Its name among all checks.
+    check: String,
+    /// What it does when the tracker does not say.
+    effect: Effect,
+    place: Location,
+}
+
+/// Adds the meaning of all statements to the model.
+pub(super) fn lower(
+    statements: &[Statement],
+    options: &LoadOptions,
+    model: &mut Model,
+    diagnostics: &mut Diagnostics,
+) {
+    let globals = Globals::default();
+    let mut lower =
+        Lower { options, diagnostics, model, globals, tracked: HashMap::new(), reported_user: false };
+    for statement in statements.iter().filter(|s| s.keyword() == "global_defs") {
+        lower.global_defs(statement);
+    }
+    lower.finish_globals();
+    for statement in statements {
+        match statement.keyword() {
+            "vrrp_script" => lower.vrrp_script(statement),
+            "track_file" | "vrrp_track_file" => lower.track_file(statement),
+            "vrrp_track_process" => lower.track_process(statement),
+            _ => {}
+        }
+    }
+    for statement in statements.iter().filter(|s| s.keyword() == "vrrp_instance") {
+        lower.vrrp_instance(statement);
+    }
+}
+
+impl Lower<'_> {
+    /// The command of a script-like directive: its second word, split once more.
+    ///
+    /// Only the second word counts; unquoted arguments are lost, as in keepalived, but not in silence.
+    fn command(&mut self, statement: &Statement, user: Option<User>, with_user: bool) -> Option<Command> {
+        let word = self.required(statement, "a command")?;
+        let mut words = super::lexer::command_words(&word.text).into_iter();
+        let Some(program) = words.next() else {
+            self.invalid(word, "a command", "the line is ignored");
+            return None;
+        };
+        let rest = &statement.parameters()[1..];
+        let user = match (with_user, rest) {
+            (_, []) => user,
+            (true, rest) => Some(self.user(rest, "the script is not run, as in keepalived")?),
+            (false, [first, ..]) => {
+                let finding = Diagnostic::warning(
+                    "unquoted-arguments",
+                    &first.at.to(&rest[rest.len() - 1].at),
+                    "words behind the command",
+                );
+                self.diagnostics.push(finding.expected("arguments within the command's quotes").help(
+                    "they are dropped, as keepalived does; write `script \"PROGRAM ARGUMENT…\"` to pass them",
+                ));
+                user
+            }
+        };
+        Some(Command {
+            program: PathBuf::from(program),
+            arguments: words.collect(),
+            user,
+            place: statement.at().place.clone(),
+        })
+    }
+
+    /// Whom scripts run as when they do not say; `Err` when security forbids to run them at all.
+    fn script_user(&mut self, at: &Location) -> Result<Option<User>, ()> {
+        if let Some(user) = &self.globals.script_user {
+            return Ok(Some(user.clone()));
+        }
+        if let Ok(user) = self.options.users.find("keepalived_script", None) {
+            return Ok(Some(user));
+        }
+        let first = !std::mem::replace(&mut self.reported_user, true);
+        if self.globals.script_security {
+            let finding = Diagnostic::warning(
+                "no-script-user",
+                at,
+                "scripts need a user with `enable_script_security`",
+            );
+            self.diagnostics.push(
+                finding
+                    .expected(
+                        "`script_user USER` in `global_defs`, or a user `keepalived_script` on this host",
+                    )
+                    .help("the script is not run, as in keepalived"),
+            );
+            return Err(());
+        }
+        if first {
+            let finding = Diagnostic::notice(
+                "script-as-root",
+                at,
+                "scripts run as the user of the daemon, normally root",
+            );
+            self.diagnostics.push(finding.help("name another with `script_user USER` in `global_defs`"));
+        }
+        Ok(None)
+    }
+
+    /// Reports a directive that was written before; the later one counts.
+    fn repeated(&mut self, statement: &Statement, before: Option<&Location>) {
+        if let Some(before) = before {
+            let message = format!("`{}` is written twice", statement.keyword());
+            let finding = Diagnostic::warning("repeated", &statement.whole(), message);
+            self.diagnostics.push(finding.help(format!("this one counts, not that of {}", before.place)));
+        }
+    }
+
+    fn set<T>(&mut self, slot: &mut Option<Located<T>>, statement: &Statement, value: Option<Located<T>>) {
+        if let Some(value) = value {
+            self.repeated(statement, slot.as_ref().map(|s| &s.at));
+            *slot = Some(value);
+        }
+    }
+}
+
+/// The statements of a block, or none.
+fn inside(statement: &Statement) -> &[Statement] {
+    statement.block.as_ref().map_or(&[], |block| &block.statements)
+}
+
+fn located(word: &Word) -> Located<String> {
+    Located::new(word.text.clone(), word.at.clone())
+}
+
+fn check(name: Located<String>, probe: crate::ready::Probe) -> model::Check {
+    let interval = std::time::Duration::from_secs(1);
+    model::Check { name, probe, interval, timeout: None, rise: 1, fall: 1, first_result_decides: true }
+}

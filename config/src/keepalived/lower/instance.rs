@@ -1,0 +1,423 @@
+//! `vrrp_instance`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::diagnostic::{Diagnostic, Located};
+use crate::model::{FirstState, Instance, Password, Unicast};
+use crate::ready::{Announcements, Command, Notify, UnicastPeer};
+use crate::written::Statement;
+
+use super::globals::Garp;
+use super::values::Rest;
+use super::{Kind, Lower, inside, located};
+
+const IGNORED: &str = "the line is ignored";
+
+/// RFC 4861 §7.2.6: up to three, a second apart.
+const NEIGHBOR_ROUNDS: u32 = 3;
+const NEIGHBOR_GAP: Duration = Duration::from_secs(1);
+
+impl Lower<'_> {
+    pub(super) fn vrrp_instance(&mut self, statement: &Statement) {
+        let Some(name) = statement.parameter().map(located) else {
+            let finding =
+                Diagnostic::warning("missing-name", statement.at(), "`vrrp_instance` must have a name");
+            self.diagnostics
+                .push(finding.expected("a name behind it").help("it is skipped, as in keepalived"));
+            return;
+        };
+        if let Some(first) = self.model.instances.iter().find(|i| i.name.value == name.value) {
+            let message = format!("`vrrp_instance` {} is defined twice", name.value);
+            let help = format!("the first counts, at {}", first.name.at.place);
+            self.diagnostics.push(Diagnostic::warning("duplicate", &name.at, message).help(help));
+            return;
+        }
+        let mut instance = self.new_instance(name);
+        let mut garp = Garp::default();
+        for statement in inside(statement) {
+            if !self.garp(statement.keyword(), statement, &mut garp) {
+                self.directive(statement, &mut instance);
+            }
+        }
+        instance.lower_priority_rounds_written = garp.lower_repeat.is_some();
+        self.announcements(&garp, &mut instance);
+        self.model.instances.push(instance);
+    }
+
+    fn new_instance(&self, name: Located<String>) -> Instance {
+        let globals = &self.globals;
+        let (gratuitous_arp, neighbor_advertisements) =
+            (keepalived_arp(&Garp::default(), false), rfc_neighbor());
+        Instance {
+            name,
+            interface: None,
+            vrid: None,
+            version: None,
+            default_version: globals.version,
+            priority: None,
+            first_state: None,
+            advert_interval: None,
+            preempt: None,
+            preempt_delay: None,
+            down_timer_adverts: globals.down_timer_adverts.clone(),
+            source: None,
+            group: None,
+            default_groups: globals.groups,
+            unicast: None,
+            password: None,
+            checksum_message_only: globals.checksum_message_only,
+            strict: globals.strict.clone(),
+            accept: None,
+            addresses: Vec::new(),
+            excluded: Vec::new(),
+            no_addresses: false,
+            track_checks: Vec::new(),
+            track_interfaces: Vec::new(),
+            track_primary: true,
+            gratuitous_arp,
+            neighbor_advertisements,
+            lower_priority_rounds_written: false,
+            answer_lower_priority: globals.lower_prio_no_advert.map(|no| !no),
+            answer_higher_priority: globals.higher_prio_send_advert,
+            notify: Notify { priority_changes: globals.notify_priority_changes, ..Notify::default() },
+        }
+    }
+
+    fn directive(&mut self, statement: &Statement, instance: &mut Instance) {
+        match statement.keyword() {
+            "state" => self.state(statement, instance),
+            "interface" => {
+                let value = self.required(statement, "an interface").map(located);
+                self.set(&mut instance.interface, statement, value);
+            }
+            "virtual_router_id" => self.vrid(statement, instance),
+            "priority" => {
+                let value = self.required(statement, "1 to 255");
+                let number = value.and_then(|word| self.number(word, 1..=255, Rest::Refused, "100 is used"));
+                let priority = u8::try_from(number.unwrap_or(100)).unwrap_or(100);
+                let priority = value.map(|_| Located::new(priority, statement.whole()));
+                self.set(&mut instance.priority, statement, priority);
+            }
+            "version" => {
+                let version = self.version(statement);
+                self.set(&mut instance.version, statement, version);
+            }
+            "advert_int" => {
+                let value = self.required(statement, "seconds");
+                let range = 0.01..=86_400.0;
+                let time = value.and_then(|word| self.seconds(word, range, 6, "1 s is used"));
+                let time = time.map(|time| Located::new(time, statement.whole()));
+                self.set(&mut instance.advert_interval, statement, time);
+            }
+            "authentication" => self.authentication(statement, instance),
+            "virtual_ipaddress" => {
+                let addresses: Vec<_> =
+                    inside(statement).iter().filter_map(|entry| self.virtual_address(entry)).collect();
+                instance.addresses.extend(addresses);
+            }
+            "virtual_ipaddress_excluded" => {
+                let addresses: Vec<_> =
+                    inside(statement).iter().filter_map(|entry| self.virtual_address(entry)).collect();
+                instance.excluded.extend(addresses);
+            }
+            "no_virtual_ipaddress" => instance.no_addresses = true,
+            "preempt" => instance.preempt = Some(Located::new(true, statement.whole())),
+            "nopreempt" => instance.preempt = Some(Located::new(false, statement.whole())),
+            "preempt_delay" => {
+                let value = self.required(statement, "seconds up to 1000");
+                let time = value.and_then(|word| self.seconds(word, 0.0..=1000.0, 6, "no delay is used"));
+                let time = time.map(|time| Located::new(time, statement.whole()));
+                self.set(&mut instance.preempt_delay, statement, time);
+            }
+            "down_timer_adverts" => {
+                if let Some(count) = self.down_timer_adverts(statement) {
+                    instance.down_timer_adverts = Some(count);
+                }
+            }
+            "accept" => instance.accept = Some(Located::new(true, statement.whole())),
+            "no_accept" => instance.accept = Some(Located::new(false, statement.whole())),
+            "strict_mode" => instance.strict = self.boolean(statement).or(instance.strict.take()),
+            "mcast_src_ip" => self.source(statement, instance),
+            "unicast_src_ip" => {
+                unicast(statement, instance);
+                self.source(statement, instance);
+            }
+            "mcast_dst_ip" => self.destination(statement, instance),
+            "unicast_peer" => self.unicast_peers(statement, instance),
+            "unicast_ttl" => {
+                let value = self.required(statement, "0 to 255");
+                let ttl = value.and_then(|word| self.number(word, 0..=255, Rest::Refused, "255 is used"));
+                unicast(statement, instance).ttl = ttl.and_then(|ttl| u8::try_from(ttl).ok());
+            }
+            "unicast_fault_no_peer" => unicast(statement, instance).fault_without_peer = true,
+            "check_unicast_src" => {
+                if let Some(check) = self.boolean(statement) {
+                    unicast(statement, instance).check_source = check.value;
+                }
+            }
+            "v3_checksum_as_v2" => {
+                if let Some(on) = self.boolean(statement) {
+                    instance.checksum_message_only = on.value;
+                }
+            }
+            "dont_track_primary" => instance.track_primary = false,
+            "track_interface" => self.track_interfaces(statement, instance),
+            "track_script" => self.track_checks(statement, Kind::Script, instance),
+            "track_file" => self.track_checks(statement, Kind::File, instance),
+            "track_process" => self.track_checks(statement, Kind::Process, instance),
+            "lower_prio_no_advert" => {
+                if let Some(on) = self.boolean(statement) {
+                    instance.answer_lower_priority = Some(!on.value);
+                }
+            }
+            "higher_prio_send_advert" => {
+                if let Some(on) = self.boolean(statement) {
+                    instance.answer_higher_priority = Some(on.value);
+                }
+            }
+            "notify_priority_changes" => {
+                if let Some(on) = self.boolean(statement) {
+                    instance.notify.priority_changes = on.value;
+                }
+            }
+            // A wrong list of addresses is reported and counted, and the advert is taken, as since 2.3.3.
+            "skip_check_adv_addr" => {}
+            keyword if keyword.starts_with("notify") => self.notify(statement, instance),
+            other => debug_assert!(false, "no meaning for {other}"),
+        }
+    }
+
+    fn state(&mut self, statement: &Statement, instance: &mut Instance) {
+        let Some(word) = self.required(statement, "`MASTER` or `BACKUP`") else { return };
+        let state = match word.text.as_str() {
+            "MASTER" => FirstState::Active,
+            "BACKUP" => FirstState::Backup,
+            _ => {
+                self.invalid(word, "`MASTER` or `BACKUP`", "BACKUP is used, as in keepalived");
+                FirstState::Backup
+            }
+        };
+        if let Some(before) = instance.first_state.as_ref().filter(|s| s.value == FirstState::Active) {
+            let finding = Diagnostic::warning("repeated", &statement.whole(), "`state` is written twice");
+            self.diagnostics.push(finding.help(format!("MASTER counts, at {}", before.at.place)));
+            return;
+        }
+        self.set(&mut instance.first_state, statement, Some(Located::new(state, statement.whole())));
+    }
+
+    fn vrid(&mut self, statement: &Statement, instance: &mut Instance) {
+        let Some(word) = self.required(statement, "1 to 255") else { return };
+        let vrid = word.text.parse::<u8>().ok().filter(|id| *id > 0);
+        if vrid.is_none() {
+            let shown: String = word.text.chars().take(60).collect();
+            let finding = Diagnostic::error(
+                "invalid-virtual-router-id",
+                &word.at,
+                format!("`{shown}` is no virtual router id"),
+            );
+            self.diagnostics.push(finding.expected("a number from 1 to 255").help(
+                "keepalived does not start with it either; write the same number on all routers of this VIP",
+            ));
+        }
+        let vrid = Located::new(vrid.unwrap_or(0), statement.whole());
+        self.set(&mut instance.vrid, statement, Some(vrid));
+    }
+
+    fn authentication(&mut self, block: &Statement, instance: &mut Instance) {
+        let mut kind: Option<(&str, &Statement)> = None;
+        let mut password: Option<Located<Password>> = None;
+        for statement in inside(block) {
+            match (statement.keyword(), self.required(statement, "a value")) {
+                ("auth_type", Some(word)) => kind = Some((&word.text, statement)),
+                ("auth_pass", Some(word)) => {
+                    let mut bytes = word.text.as_bytes().to_vec();
+                    if bytes.len() > 8 {
+                        let message = format!("the password has {} bytes", bytes.len());
+                        let finding = Diagnostic::warning("password-cut", &word.at, message)
+                            .expected("at most 8 bytes");
+                        self.diagnostics.push(
+                            finding.help(
+                                "the first 8 are used, as keepalived does; all peers must agree on these",
+                            ),
+                        );
+                        bytes.truncate(8);
+                    }
+                    password = Some(Located::new(Password(bytes), word.at.clone()));
+                }
+                _ => {}
+            }
+        }
+        match kind {
+            Some(("PASS", statement)) => match password {
+                Some(password) => instance.password = Some(password),
+                None => {
+                    let finding = Diagnostic::warning(
+                        "authentication-without-password",
+                        statement.at(),
+                        "`auth_type PASS` without `auth_pass`",
+                    );
+                    self.diagnostics.push(finding.help("no authentication is used, as in keepalived"));
+                }
+            },
+            Some(("AH", statement)) => {
+                let finding = Diagnostic::error(
+                    "authentication-header",
+                    &statement.whole(),
+                    "`auth_type AH` is not supported yet",
+                );
+                self.diagnostics.push(finding.expected("`auth_type PASS`, or no authentication").help(
+                    "without AH this router would not understand its peers, and both would become MASTER; change all of them",
+                ));
+            }
+            Some((_, statement)) => {
+                self.invalid(&statement.words[1], "`PASS`", "no authentication is used, as in keepalived");
+            }
+            None => {
+                let finding = Diagnostic::warning(
+                    "authentication-without-type",
+                    block.at(),
+                    "`authentication` without `auth_type`",
+                );
+                self.diagnostics.push(
+                    finding.expected("`auth_type PASS`").help("no authentication is used, as in keepalived"),
+                );
+            }
+        }
+    }
+
+    fn source(&mut self, statement: &Statement, instance: &mut Instance) {
+        let Some(word) = self.required(statement, "an address") else { return };
+        let address = self.address(word, "the first address of the interface is used");
+        self.set(&mut instance.source, statement, address);
+    }
+
+    fn destination(&mut self, statement: &Statement, instance: &mut Instance) {
+        let Some(word) = self.required(statement, "a multicast address") else { return };
+        let Some(group) = self.address(word, "the default group is used") else { return };
+        let link_local = match group.value {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(six) => six.segments()[0] & 0xff0f == 0xff02,
+        };
+        if !group.value.is_multicast() || !link_local {
+            self.invalid(word, "a multicast address (IPv6: link-local)", "the default group is used");
+            return;
+        }
+        self.set(&mut instance.group, statement, Some(group));
+    }
+
+    fn unicast_peers(&mut self, block: &Statement, instance: &mut Instance) {
+        unicast(block, instance);
+        for entry in inside(block) {
+            let word = &entry.words[0];
+            let Some(address) = self.address(word, "the peer is skipped, as in keepalived") else { continue };
+            let mut peer = UnicastPeer { address: address.value, min_ttl: None, max_ttl: None };
+            let mut words = entry.words[1..].iter();
+            while let Some(option) = words.next() {
+                let slot = match option.text.as_str() {
+                    "min_ttl" => &mut peer.min_ttl,
+                    "max_ttl" => &mut peer.max_ttl,
+                    _ => {
+                        self.invalid(option, "`min_ttl N`, `max_ttl N` or nothing", "the word is ignored");
+                        continue;
+                    }
+                };
+                match words.next() {
+                    Some(value) => {
+                        let ttl = self.number(value, 0..=255, Rest::Refused, "no limit is used");
+                        *slot = ttl.and_then(|ttl| u8::try_from(ttl).ok());
+                    }
+                    None => self.invalid(option, "a number behind it", "no limit is used"),
+                }
+            }
+            let unicast = unicast(block, instance);
+            // The words turn the check of the source on.
+            unicast.check_source |= peer.min_ttl.is_some() || peer.max_ttl.is_some();
+            if unicast.peers.iter().any(|p| p.value.address == peer.address) {
+                let message = format!("{} is a peer already", peer.address);
+                self.diagnostics
+                    .push(Diagnostic::warning("duplicate", &word.at, message).help("it is skipped"));
+                continue;
+            }
+            unicast.peers.push(Located::new(peer, address.at));
+        }
+    }
+
+    fn notify(&mut self, statement: &Statement, instance: &mut Instance) {
+        let notify = &mut instance.notify;
+        let slot: &mut Option<Command> = match statement.keyword() {
+            "notify" => &mut notify.any,
+            "notify_master" => &mut notify.master,
+            "notify_backup" => &mut notify.backup,
+            "notify_fault" => &mut notify.fault,
+            "notify_stop" => &mut notify.stop,
+            "notify_deleted" => &mut notify.deleted,
+            _ => &mut notify.master_rx_lower_priority,
+        };
+        if let Some(first) = slot {
+            let message = format!("`{}` is written twice", statement.keyword());
+            let finding = Diagnostic::warning("repeated", &statement.whole(), message);
+            self.diagnostics.push(finding.help(format!("the first counts, at {}", first.place)));
+            return;
+        }
+        *slot = self.notify_command(statement);
+    }
+
+    fn announcements(&mut self, own: &Garp, instance: &mut Instance) {
+        let garp = own.or(&self.globals.garp);
+        let minimal = self.globals.min_garp;
+        instance.gratuitous_arp = keepalived_arp(&garp, minimal);
+        instance.neighbor_advertisements = if garp.is_default() && !minimal {
+            Announcements { packet_gap: garp.gna_interval.unwrap_or_default(), ..rfc_neighbor() }
+        } else {
+            Announcements {
+                packet_gap: garp.gna_interval.unwrap_or_default(),
+                ..keepalived_arp(&garp, minimal)
+            }
+        };
+        if let Some(check) = instance.unicast.as_mut() {
+            check.check_source |= self.globals.check_unicast_src;
+        }
+        let _ = IGNORED;
+    }
+}
+
+fn unicast<'i>(statement: &Statement, instance: &'i mut Instance) -> &'i mut Unicast {
+    instance.unicast.get_or_insert_with(|| Unicast {
+        at: statement.whole(),
+        peers: Vec::new(),
+        ttl: None,
+        check_source: false,
+        fault_without_peer: false,
+    })
+}
+
+/// keepalived's bursts: all rounds at once, and once more after a while.
+fn keepalived_arp(garp: &Garp, minimal: bool) -> Announcements {
+    let seconds = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+    let rounds = garp.repeat.unwrap_or(if minimal { 1 } else { 5 });
+    let delay = garp.delay.unwrap_or(if minimal { 0 } else { 5 });
+    Announcements {
+        rounds,
+        round_gap: Duration::ZERO,
+        again_after: seconds(delay),
+        refresh: seconds(garp.refresh.unwrap_or(0)),
+        refresh_rounds: garp.refresh_repeat.unwrap_or(u32::from(!minimal)),
+        lower_priority_rounds: garp.lower_repeat.unwrap_or(rounds),
+        lower_priority_again_after: seconds(garp.lower_delay.unwrap_or(delay)),
+        packet_gap: garp.interval.unwrap_or_default(),
+    }
+}
+
+fn rfc_neighbor() -> Announcements {
+    Announcements {
+        rounds: NEIGHBOR_ROUNDS,
+        round_gap: NEIGHBOR_GAP,
+        again_after: None,
+        refresh: None,
+        refresh_rounds: 1,
+        lower_priority_rounds: NEIGHBOR_ROUNDS,
+        lower_priority_again_after: None,
+        packet_gap: Duration::ZERO,
+    }
+}

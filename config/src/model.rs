@@ -1,0 +1,218 @@
+//! What the operator means: typed values with their places, nothing filled in yet.
+//!
+//! Every door writes this; [`crate::complete`] makes it ready to run.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::diagnostic::Located;
+use crate::diagnostic::Location;
+use crate::ready::{
+    Announcements, Balance, Effect, Fifo, Keepalive, Probe, UnicastPeer, Version, VirtualAddress,
+};
+
+/// Everything that was written, in all files.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// Name of this router.
+    pub router_id: Option<Located<String>>,
+    /// Path of the control socket.
+    pub control_socket: Option<Located<PathBuf>>,
+    /// Where metrics are served.
+    pub metrics: Option<Located<SocketAddr>>,
+    /// SCHED_RR priority.
+    pub realtime_priority: Option<Located<u8>>,
+    /// Lock memory.
+    pub lock_memory: Option<Located<bool>>,
+    /// Log adverts of unknown VRIDs.
+    pub log_unknown_vrids: Option<Located<bool>>,
+    /// Wait before the start.
+    pub startup_delay: Option<Located<Duration>>,
+    /// Probes and scripts.
+    pub checks: Vec<Check>,
+    /// VRRP instances.
+    pub instances: Vec<Instance>,
+    /// Listening services.
+    pub listeners: Vec<Listener>,
+    /// Pipes.
+    pub fifos: Vec<Fifo>,
+}
+
+/// A check.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Unique.
+    pub name: Located<String>,
+    /// What to do.
+    pub probe: Probe,
+    /// From start to start.
+    pub interval: Duration,
+    /// Default: the interval.
+    pub timeout: Option<Duration>,
+    /// Successes in a row.
+    pub rise: u32,
+    /// Failures in a row.
+    pub fall: u32,
+    /// keepalived's rule.
+    pub first_result_decides: bool,
+}
+
+/// The state that an instance wants to begin in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstState {
+    /// Active at once, which only an owner may.
+    Active,
+    /// Listen first.
+    Backup,
+}
+
+/// An instance.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Unique.
+    pub name: Located<String>,
+    /// Where adverts are sent and heard.
+    pub interface: Option<Located<String>>,
+    /// 1–255.
+    pub vrid: Option<Located<u8>>,
+    /// Version of the protocol.
+    pub version: Option<Located<Version>>,
+    /// What an IPv4 instance without a version speaks.
+    pub default_version: Version,
+    /// 1–255.
+    pub priority: Option<Located<u8>>,
+    /// Default: active for priority 255.
+    pub first_state: Option<Located<FirstState>>,
+    /// Default 1 s.
+    pub advert_interval: Option<Located<Duration>>,
+    /// Default yes.
+    pub preempt: Option<Located<bool>>,
+    /// Default none.
+    pub preempt_delay: Option<Located<Duration>>,
+    /// Default 3.
+    pub down_timer_adverts: Option<Located<u8>>,
+    /// Source of the adverts.
+    pub source: Option<Located<IpAddr>>,
+    /// Group of the adverts; written for this instance.
+    pub group: Option<Located<IpAddr>>,
+    /// Groups for instances without their own: IPv4, IPv6.
+    pub default_groups: (IpAddr, IpAddr),
+    /// Peers; an empty list means that only other unicast words were written.
+    pub unicast: Option<Unicast>,
+    /// Version 2 password.
+    pub password: Option<Located<Password>>,
+    /// Checksum of RFC 9568.
+    pub checksum_message_only: bool,
+    /// Reject what the RFC rejects.
+    pub strict: Option<Located<bool>>,
+    /// `accept` or `no_accept`.
+    pub accept: Option<Located<bool>>,
+    /// Advertised.
+    pub addresses: Vec<Located<Address>>,
+    /// Not advertised.
+    pub excluded: Vec<Located<Address>>,
+    /// An instance without addresses is wanted.
+    pub no_addresses: bool,
+    /// Tracked checks.
+    pub track_checks: Vec<TrackCheck>,
+    /// Tracked interfaces.
+    pub track_interfaces: Vec<(Located<String>, Effect)>,
+    /// Track the instance's own interface.
+    pub track_primary: bool,
+    /// Gratuitous ARP.
+    pub gratuitous_arp: Announcements,
+    /// Unsolicited neighbour advertisements.
+    pub neighbor_advertisements: Announcements,
+    /// The lower-priority rounds were written, so strict mode keeps them.
+    pub lower_priority_rounds_written: bool,
+    /// Answer adverts of lower priority. Default yes; strict: no.
+    pub answer_lower_priority: Option<bool>,
+    /// Send an advert on one of higher priority. Default no.
+    pub answer_higher_priority: Option<bool>,
+    /// Scripts.
+    pub notify: crate::ready::Notify,
+}
+
+/// A password that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub Vec<u8>);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(<hidden>)")
+    }
+}
+
+/// Unicast words of an instance.
+#[derive(Clone, Debug)]
+pub struct Unicast {
+    /// The first of them.
+    pub at: Location,
+    /// In the order they were written.
+    pub peers: Vec<Located<UnicastPeer>>,
+    /// TTL that we send.
+    pub ttl: Option<u8>,
+    /// Drop adverts of others.
+    pub check_source: bool,
+    /// Without peers: stay in FAULT, which is an error here.
+    pub fault_without_peer: bool,
+}
+
+/// A virtual address, its interface maybe not said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Default: that of the instance.
+    pub interface: Option<Located<String>>,
+    /// The rest; its own `interface` is empty.
+    pub address: VirtualAddress,
+}
+
+/// A tracked check by name.
+#[derive(Clone, Debug)]
+pub struct TrackCheck {
+    /// Name of the check.
+    pub check: Located<String>,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Unique.
+    pub name: Located<String>,
+    /// Where to listen.
+    pub bind: Vec<Located<SocketAddr>>,
+    /// How to choose.
+    pub balance: Balance,
+    /// Where to connect.
+    pub backends: Vec<Backend>,
+    /// For one backend.
+    pub connect_timeout: Duration,
+    /// Without a byte.
+    pub idle_timeout: Option<Duration>,
+    /// Probes on both legs.
+    pub keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT.
+    pub user_timeout: Option<Duration>,
+    /// At a time.
+    pub max_sessions: u32,
+    /// When its check calls a backend down.
+    pub close_sessions_on_backend_down: bool,
+    /// Instances it belongs to; `None`: those that hold an address it binds.
+    pub instances: Option<Vec<Located<String>>>,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Unique in its listener.
+    pub name: Located<String>,
+    /// Where to connect.
+    pub address: Located<SocketAddr>,
+    /// 1–256.
+    pub weight: u16,
+    /// Name of its check.
+    pub check: Option<Located<String>>,
+}

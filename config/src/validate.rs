@@ -1,0 +1,244 @@
+//! Rules between values, the same behind every door.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
+use crate::model::{self, FirstState, Model};
+use crate::ready::{Config, Family, Instance, Transport, Version};
+
+/// Names that must be unique, and names that must exist.
+pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
+    unique("check", model.checks.iter().map(|c| &c.name), diagnostics);
+    unique("instance", model.instances.iter().map(|i| &i.name), diagnostics);
+    unique("listener", model.listeners.iter().map(|l| &l.name), diagnostics);
+    let checks: HashSet<&str> = model.checks.iter().map(|c| c.name.value.as_str()).collect();
+    let instances: HashSet<&str> = model.instances.iter().map(|i| i.name.value.as_str()).collect();
+    for tracked in model.instances.iter().flat_map(|i| &i.track_checks) {
+        exists("check", &tracked.check, &checks, diagnostics);
+    }
+    for listener in &model.listeners {
+        unique("backend", listener.backends.iter().map(|b| &b.name), diagnostics);
+        for check in listener.backends.iter().filter_map(|b| b.check.as_ref()) {
+            exists("check", check, &checks, diagnostics);
+        }
+        for instance in listener.instances.iter().flatten() {
+            exists("instance", instance, &instances, diagnostics);
+        }
+    }
+    let mut bound = HashMap::new();
+    for bind in model.listeners.iter().flat_map(|l| &l.bind) {
+        if let Some(first) = bound.insert(bind.value, &bind.at) {
+            let message = format!("{} is bound twice", bind.value);
+            let finding = Diagnostic::error("duplicate", &bind.at, message);
+            diagnostics.push(
+                finding.help(format!("the first is at {}; one listener binds an address", first.place)),
+            );
+        }
+    }
+}
+
+fn unique<'a>(kind: &str, names: impl Iterator<Item = &'a Located<String>>, diagnostics: &mut Diagnostics) {
+    let mut seen: HashMap<&str, &Location> = HashMap::new();
+    for name in names {
+        if let Some(first) = seen.insert(&name.value, &name.at) {
+            let message = format!("{kind} {} is defined twice", name.value);
+            let finding = Diagnostic::error("duplicate", &name.at, message);
+            diagnostics
+                .push(finding.expected("a name of its own").help(format!("the first is at {}", first.place)));
+        }
+    }
+}
+
+fn exists(kind: &str, name: &Located<String>, known: &HashSet<&str>, diagnostics: &mut Diagnostics) {
+    if known.contains(name.value.as_str()) {
+        return;
+    }
+    let finding = Diagnostic::error("unknown-name", &name.at, format!("there is no {kind} {}", name.value));
+    diagnostics.push(match crate::diagnostic::did_you_mean(&name.value, known.iter().copied()) {
+        Some(meant) => finding.expected(format!("`{meant}`?")),
+        None => finding.help(format!("define it with `[[{kind}]]`")),
+    });
+}
+
+/// The interface of an instance.
+pub(crate) fn interface(meant: &model::Instance, diagnostics: &mut Diagnostics) -> Option<String> {
+    let Some(interface) = &meant.interface else {
+        let message = format!("instance {} has no interface", meant.name.value);
+        let finding = Diagnostic::error("missing-interface", &meant.name.at, message);
+        diagnostics.push(
+            finding
+                .expected("`interface`")
+                .help("name the network interface that carries the adverts, such as eth0"),
+        );
+        return None;
+    };
+    if interface.value == "lo" {
+        let finding = Diagnostic::error("loopback", &interface.at, "the loopback interface reaches no peer");
+        diagnostics.push(finding.expected("an interface that the peers share"));
+        return None;
+    }
+    if interface.value.len() > 15 || interface.value.is_empty() || interface.value.contains('/') {
+        let shown: String = interface.value.chars().take(60).collect();
+        let finding = Diagnostic::error(
+            "interface-name",
+            &interface.at,
+            format!("`{shown}` cannot be the name of an interface"),
+        );
+        diagnostics.push(finding.expected("1 to 15 bytes without `/`"));
+        return None;
+    }
+    Some(interface.value.clone())
+}
+
+/// The virtual router id of an instance; 0 was refused and reported by the door.
+pub(crate) fn vrid(meant: &model::Instance, diagnostics: &mut Diagnostics) -> Option<u8> {
+    match &meant.vrid {
+        Some(vrid) => Some(vrid.value).filter(|id| *id > 0),
+        None => {
+            let message = format!("instance {} has no virtual router id", meant.name.value);
+            let finding = Diagnostic::error("missing-virtual-router-id", &meant.name.at, message);
+            diagnostics.push(
+                finding
+                    .expected("a number from 1 to 255")
+                    .help("give all routers of this VIP the same; it must be unique on the network"),
+            );
+            None
+        }
+    }
+}
+
+pub(crate) fn first_state(meant: &model::Instance, owner: bool, strict: bool, diagnostics: &mut Diagnostics) {
+    let Some(state) = meant.first_state.as_ref().filter(|s| s.value == FirstState::Active) else { return };
+    if strict && !owner {
+        let finding = Diagnostic::warning(
+            "strict-mode",
+            &state.at,
+            "strict mode allows the first state MASTER to priority 255 alone",
+        );
+        diagnostics.push(finding.help("BACKUP is used, as in keepalived"));
+    }
+}
+
+pub(crate) fn accept(
+    meant: &model::Instance,
+    owner: bool,
+    strict: bool,
+    version: Version,
+    diagnostics: &mut Diagnostics,
+) {
+    let (at, what) = match (&meant.accept, &meant.strict) {
+        (Some(accept), _) if accept.value => {
+            if strict && version == Version::V2 && !owner {
+                let finding = Diagnostic::warning(
+                    "strict-mode",
+                    &accept.at,
+                    "version 2 in strict mode does not accept packets to the VIP",
+                );
+                diagnostics
+                    .push(finding.help("keepalived resets `accept` here; vipd does not filter them yet"));
+            }
+            return;
+        }
+        (Some(no_accept), _) => (&no_accept.at, "`no_accept`"),
+        (None, Some(mode)) if strict && !owner => (&mode.at, "strict mode's filter on packets to the VIP"),
+        _ => return,
+    };
+    let finding = Diagnostic::warning("not-supported-yet", at, format!("{what} is not supported yet"));
+    diagnostics.push(finding.help("the host answers on the VIP while it is active"));
+}
+
+pub(crate) fn address_count(
+    name: &Located<String>,
+    count: usize,
+    none_wanted: bool,
+    version: Version,
+    strict: bool,
+    diagnostics: &mut Diagnostics,
+) {
+    if count > 0 || (none_wanted && !strict) {
+        return;
+    }
+    let message = format!("instance {} has no virtual address", name.value);
+    diagnostics.push(if version == Version::V3 || strict {
+        Diagnostic::error("no-address", &name.at, message)
+            .expected("at least one address")
+            .help("keepalived does not start without one in version 3 either")
+    } else {
+        Diagnostic::warning("no-address", &name.at, message)
+            .expected("at least one address")
+            .help("the election runs, but nothing moves")
+    });
+}
+
+/// RFC 9568 §5.2.9: the first IPv6 address is link-local.
+pub(crate) fn first_address(first: &Located<model::Address>, strict: bool, diagnostics: &mut Diagnostics) {
+    let IpAddr::V6(address) = first.value.address.address else { return };
+    if address.is_unicast_link_local() {
+        return;
+    }
+    let message = "the first IPv6 virtual address is not link-local";
+    diagnostics.push(if strict {
+        Diagnostic::error("first-ipv6-address", &first.at, message).expected("an address of fe80::/10 first")
+    } else {
+        Diagnostic::notice("first-ipv6-address", &first.at, message)
+            .help("RFC 9568 wants an address of fe80::/10 first; keepalived only logs it")
+    });
+}
+
+/// No two instances may be the same virtual router.
+pub(crate) fn virtual_routers(instances: &[Instance], diagnostics: &mut Diagnostics) {
+    let mut multicast: HashMap<(u8, Family, &str, IpAddr), &Instance> = HashMap::new();
+    let mut unicast: HashMap<(u8, Family, &str, Option<IpAddr>), Vec<&Instance>> = HashMap::new();
+    for instance in instances {
+        let (vrid, family, interface) = (instance.vrid, instance.family, instance.interface.as_str());
+        let same = match &instance.transport {
+            Transport::Multicast { group } => multicast.insert((vrid, family, interface, *group), instance),
+            Transport::Unicast { .. } => {
+                let others = unicast.entry((vrid, family, interface, instance.source)).or_default();
+                let same = others.iter().copied().find(|other| share_a_peer(instance, other));
+                others.push(instance);
+                same
+            }
+        };
+        if let Some(first) = same {
+            let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
+            let message = format!(
+                "instances {} and {} both use virtual router id {vrid} with {family} on {interface}",
+                first.name, instance.name
+            );
+            let at = Location { place: instance.place.clone(), length: instance.name.chars().count() as u32 };
+            let finding = Diagnostic::error("duplicate-virtual-router", &at, message);
+            diagnostics.push(
+                finding.expected("an id of its own").help(format!(
+                    "the other is at {}; keepalived does not start with it either",
+                    first.place
+                )),
+            );
+        }
+    }
+}
+
+fn share_a_peer(a: &Instance, b: &Instance) -> bool {
+    let peers = |instance: &Instance| match &instance.transport {
+        Transport::Unicast { peers, .. } => peers.iter().map(|p| p.address).collect::<Vec<_>>(),
+        Transport::Multicast { .. } => Vec::new(),
+    };
+    let of_b = peers(b);
+    peers(a).iter().any(|peer| of_b.contains(peer))
+}
+
+/// A check that nothing uses.
+pub(crate) fn use_of_checks(config: &Config, diagnostics: &mut Diagnostics) {
+    let tracked = config.instances.iter().flat_map(|i| &i.track_checks).map(|t| t.check.as_str());
+    let backends = config.listeners.iter().flat_map(|l| &l.backends).filter_map(|b| b.check.as_deref());
+    let used: HashSet<&str> = tracked.chain(backends).collect();
+    for check in config.checks.iter().filter(|c| !used.contains(c.name.as_str())) {
+        let at = Location { place: check.place.clone(), length: check.name.chars().count() as u32 };
+        let finding =
+            Diagnostic::notice("unused-check", &at, format!("check {} is used by nothing", check.name));
+        diagnostics.push(finding.help(
+            "it runs and is shown, but moves no address; track it in an instance or name it in a backend",
+        ));
+    }
+}
