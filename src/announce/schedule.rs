@@ -1,0 +1,400 @@
+//! When to announce what: pure, time is an argument.
+//!
+//! Every address is announced once before anything is repeated (ACD-6), over all instances of an
+//! interface. What may not go out yet waits in the interface's queues.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use config::ready::Announcements;
+
+use super::Target;
+
+/// Announcements of an interface in any second (ACD-7).
+pub(super) const RATE: usize = 1000;
+/// Share of them that repeats may take, so that a takeover never waits for another one's repeats.
+pub(super) const REPEAT_RATE: usize = RATE / 2;
+/// Announcements that may wait for an interface (ACD-7).
+pub(super) const QUEUE: usize = 10_000;
+/// More transitions than this in [`FLAP_WINDOW`], and an instance announces each address only once (ACD-7).
+const FLAP_LIMIT: usize = 5;
+const FLAP_WINDOW: Duration = Duration::from_secs(60);
+/// Least time between two bursts after adverts of lower priority: a peer that floods us with them must
+/// not make us flood the network.
+const LOWER_PRIORITY_GAP: Duration = Duration::from_secs(1);
+/// A packet that the kernel had no room for is tried again after this time …
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+/// … so many times.
+const RETRIES: u16 = 1000;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Gratuitous ARP or neighbour advertisement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Arp,
+    Na,
+}
+
+const KINDS: [Kind; 2] = [Kind::Arp, Kind::Na];
+
+/// A first announcement goes before every repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    First,
+    Repeat,
+}
+
+/// One announcement that may go out now.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub instance: usize,
+    pub target: Rc<Target>,
+    pub kind: Kind,
+    pub class: Class,
+    gap: Duration,
+    queued: Instant,
+    refused: u16,
+}
+
+/// All instances, their timers, and the queues of the interfaces.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    instances: HashMap<usize, Active>,
+    /// When each instance became active, in the last [`FLAP_WINDOW`].
+    begun: HashMap<usize, VecDeque<Instant>>,
+    /// The number keeps the order of timers that are due together.
+    timers: BTreeMap<(Instant, u64), (usize, Timer)>,
+    timer_number: u64,
+    interfaces: BTreeMap<u32, Interface>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Active {
+    targets: Vec<Rc<Target>>,
+    arp: Announcements,
+    na: Announcements,
+    flapping: bool,
+    last_lower_priority: Option<Instant>,
+}
+
+impl Active {
+    fn settings(&self, kind: Kind) -> &Announcements {
+        match kind {
+            Kind::Arp => &self.arp,
+            Kind::Na => &self.na,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    /// The next round of a burst, and how many are left with it.
+    Round {
+        kind: Kind,
+        left: u32,
+        gap: Duration,
+    },
+    /// The burst once more.
+    Again {
+        kind: Kind,
+    },
+    Refresh {
+        kind: Kind,
+    },
+    /// An advert of lower priority came too soon after another.
+    LowerPriority,
+    LowerPriorityAgain {
+        kind: Kind,
+    },
+}
+
+impl Schedule {
+    /// The instance became active. Its first round may go out at once.
+    pub fn begin(
+        &mut self,
+        now: Instant,
+        instance: usize,
+        targets: Vec<Target>,
+        arp: &Announcements,
+        na: &Announcements,
+    ) {
+        self.stop(instance);
+        let flapping = self.is_flapping(now, instance);
+        let targets: Vec<_> = targets.into_iter().map(Rc::new).collect();
+        let kinds = KINDS.into_iter().filter(|kind| targets.iter().any(|t| t.kind() == *kind));
+        let kinds: Vec<_> = kinds.collect();
+        let active =
+            Active { targets, arp: arp.clone(), na: na.clone(), flapping, last_lower_priority: None };
+        self.instances.insert(instance, active);
+        for kind in kinds {
+            self.burst(now, instance, kind);
+            let settings = self.instances[&instance].settings(kind);
+            let (again, refresh) = (settings.again_after, settings.refresh);
+            if let (Some(after), false) = (again, flapping) {
+                self.set_timer(now + after, instance, Timer::Again { kind });
+            }
+            if let Some(every) = refresh {
+                self.set_timer(now + every, instance, Timer::Refresh { kind });
+            }
+        }
+    }
+
+    /// An active instance heard an advert of lower priority: hosts may have learned the other router.
+    pub fn lower_priority_heard(&mut self, now: Instant, instance: usize) {
+        let Some(active) = self.instances.get_mut(&instance) else { return };
+        match active.last_lower_priority.map(|last| last + LOWER_PRIORITY_GAP) {
+            Some(next) if now < next => {
+                if !self.timers.values().any(|timer| *timer == (instance, Timer::LowerPriority)) {
+                    self.set_timer(next, instance, Timer::LowerPriority);
+                }
+            }
+            _ => self.lower_priority_burst(now, instance),
+        }
+    }
+
+    /// One announcement of one address that was put back.
+    pub fn once(&mut self, now: Instant, instance: usize, target: Target) {
+        let kind = target.kind();
+        let gap = self.instances.get(&instance).map_or(Duration::ZERO, |a| a.settings(kind).packet_gap);
+        self.queue(Packet {
+            instance,
+            target: Rc::new(target),
+            kind,
+            class: Class::First,
+            gap,
+            queued: now,
+            refused: 0,
+        });
+    }
+
+    /// Other addresses from now on, or another MAC; what is queued still goes out.
+    pub fn replace_targets(&mut self, instance: usize, targets: Vec<Target>) {
+        if let Some(active) = self.instances.get_mut(&instance) {
+            active.targets = targets.into_iter().map(Rc::new).collect();
+        }
+    }
+
+    /// The instance is not active any more.
+    pub fn stop(&mut self, instance: usize) {
+        self.timers.retain(|_, (owner, _)| *owner != instance);
+        for interface in self.interfaces.values_mut() {
+            for lane in interface.firsts.iter_mut().chain(&mut interface.repeats) {
+                lane.retain(|packet| packet.instance != instance);
+            }
+        }
+        self.instances.remove(&instance);
+    }
+
+    /// When [`Schedule::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let timer = self.timers.keys().next().map(|(at, _)| *at);
+        let queues = self.interfaces.values().filter_map(Interface::next_at);
+        queues.chain(timer).min()
+    }
+
+    /// Fires the timers that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(entry) = self.timers.first_entry()
+            && entry.key().0 <= now
+        {
+            let ((at, _), (instance, timer)) = entry.remove_entry();
+            self.fire(now.min(at), now, instance, timer);
+        }
+        self.interfaces.retain(|_, interface| !interface.is_idle(now));
+    }
+
+    /// The next announcement that may go out now.
+    pub fn poll_packet(&mut self, now: Instant) -> Option<Packet> {
+        self.interfaces.values_mut().find_map(|interface| interface.pop(now))
+    }
+
+    /// The kernel had no room for this packet: it waits, and its interface with it. `false`: given up.
+    pub fn refused(&mut self, now: Instant, mut packet: Packet) -> bool {
+        let interface = self.interfaces.entry(packet.target.ifindex).or_default();
+        interface.sent.pop_back();
+        packet.refused += 1;
+        if packet.refused > RETRIES {
+            self.dropped += 1;
+            return false;
+        }
+        interface.blocked_until = Some(now + RETRY_AFTER);
+        interface.lane(packet.kind, packet.class).push_front(packet);
+        true
+    }
+
+    /// Announcements that were dropped because too many were waiting or the kernel never had room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// `due`: when the timer should have fired; from there the next one is counted, so that lateness does
+    /// not add up.
+    fn fire(&mut self, due: Instant, now: Instant, instance: usize, timer: Timer) {
+        let Some(active) = self.instances.get(&instance) else { return };
+        match timer {
+            Timer::Round { kind, left, gap } => self.rounds(now, instance, kind, left, gap, Class::Repeat),
+            Timer::Again { kind } => {
+                let settings = active.settings(kind);
+                let (rounds, gap) = (settings.rounds, settings.round_gap);
+                self.rounds(now, instance, kind, rounds, gap, Class::Repeat);
+            }
+            Timer::Refresh { kind } => {
+                let settings = active.settings(kind);
+                let (rounds, gap, every) = (settings.refresh_rounds, settings.round_gap, settings.refresh);
+                self.rounds(now, instance, kind, rounds, gap, Class::Repeat);
+                if let Some(every) = every {
+                    // After a long sleep the missed ones are not made up for.
+                    self.set_timer((due + every).max(now), instance, Timer::Refresh { kind });
+                }
+            }
+            Timer::LowerPriority => self.lower_priority_burst(now, instance),
+            Timer::LowerPriorityAgain { kind } => {
+                let settings = active.settings(kind);
+                let (rounds, gap) = (settings.lower_priority_rounds, settings.round_gap);
+                self.rounds(now, instance, kind, rounds, gap, Class::Repeat);
+            }
+        }
+    }
+
+    fn burst(&mut self, now: Instant, instance: usize, kind: Kind) {
+        let active = &self.instances[&instance];
+        let settings = active.settings(kind);
+        let rounds = if active.flapping { 1 } else { settings.rounds.max(1) };
+        let gap = settings.round_gap;
+        self.rounds(now, instance, kind, rounds, gap, Class::First);
+    }
+
+    fn lower_priority_burst(&mut self, now: Instant, instance: usize) {
+        let Some(active) = self.instances.get_mut(&instance) else { return };
+        active.last_lower_priority = Some(now);
+        let flapping = active.flapping;
+        for kind in KINDS {
+            let settings = self.instances[&instance].settings(kind);
+            let (rounds, gap) = (settings.lower_priority_rounds, settings.round_gap);
+            let again = settings.lower_priority_again_after;
+            if rounds == 0 || !self.instances[&instance].targets.iter().any(|t| t.kind() == kind) {
+                continue;
+            }
+            self.rounds(now, instance, kind, if flapping { 1 } else { rounds }, gap, Class::First);
+            self.timers.retain(|_, timer| *timer != (instance, Timer::LowerPriorityAgain { kind }));
+            if let (Some(after), false) = (again, flapping) {
+                self.set_timer(now + after, instance, Timer::LowerPriorityAgain { kind });
+            }
+        }
+    }
+
+    /// Queues a round, and sets the timer for the next one. Without a gap it fires at once, but after
+    /// the first rounds of everybody who becomes active together with this instance.
+    fn rounds(&mut self, now: Instant, instance: usize, kind: Kind, left: u32, gap: Duration, class: Class) {
+        let Some(left) = left.checked_sub(1) else { return };
+        let active = &self.instances[&instance];
+        let packet_gap = active.settings(kind).packet_gap;
+        let round: Vec<_> = active.targets.iter().filter(|t| t.kind() == kind).cloned().collect();
+        for target in round {
+            self.queue(Packet { instance, target, kind, class, gap: packet_gap, queued: now, refused: 0 });
+        }
+        if left > 0 {
+            self.set_timer(now + gap, instance, Timer::Round { kind, left, gap });
+        }
+    }
+
+    fn queue(&mut self, packet: Packet) {
+        let interface = self.interfaces.entry(packet.target.ifindex).or_default();
+        if interface.waiting() >= QUEUE {
+            self.dropped += 1;
+            let repeats = interface.repeats.iter_mut().max_by_key(|lane| lane.len());
+            let room = repeats.and_then(VecDeque::pop_back);
+            if packet.class == Class::Repeat || room.is_none() {
+                interface.restore(room);
+                return;
+            }
+        }
+        interface.lane(packet.kind, packet.class).push_back(packet);
+    }
+
+    fn set_timer(&mut self, at: Instant, instance: usize, timer: Timer) {
+        self.timer_number += 1;
+        self.timers.insert((at, self.timer_number), (instance, timer));
+    }
+
+    /// Between two beginnings there was an end: n beginnings are 2 n - 1 transitions.
+    fn is_flapping(&mut self, now: Instant, instance: usize) -> bool {
+        let begun = self.begun.entry(instance).or_default();
+        begun.push_back(now);
+        while begun.front().is_some_and(|time| now.saturating_duration_since(*time) > FLAP_WINDOW) {
+            begun.pop_front();
+        }
+        2 * begun.len() - 1 > FLAP_LIMIT
+    }
+}
+
+/// What waits for one interface, and what went out through it.
+#[derive(Debug, Default)]
+struct Interface {
+    /// By [`Kind`].
+    firsts: [VecDeque<Packet>; 2],
+    /// By [`Kind`].
+    repeats: [VecDeque<Packet>; 2],
+    /// Times of the last [`RATE`] announcements.
+    sent: VecDeque<Instant>,
+    /// By [`Kind`].
+    last: [Option<Instant>; 2],
+    blocked_until: Option<Instant>,
+}
+
+impl Interface {
+    fn lane(&mut self, kind: Kind, class: Class) -> &mut VecDeque<Packet> {
+        match class {
+            Class::First => &mut self.firsts[kind as usize],
+            Class::Repeat => &mut self.repeats[kind as usize],
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.firsts.iter().chain(&self.repeats).map(VecDeque::len).sum()
+    }
+
+    fn restore(&mut self, packet: Option<Packet>) {
+        if let Some(packet) = packet {
+            self.lane(packet.kind, packet.class).push_back(packet);
+        }
+    }
+
+    /// The heads of the queues, the most urgent first.
+    fn heads(&self) -> impl Iterator<Item = &Packet> {
+        self.firsts.iter().chain(&self.repeats).filter_map(VecDeque::front)
+    }
+
+    fn ready_at(&self, packet: &Packet) -> Instant {
+        let limit = match packet.class {
+            Class::First => RATE,
+            Class::Repeat => REPEAT_RATE,
+        };
+        let rate = self.sent.len().checked_sub(limit).map(|oldest| self.sent[oldest] + SECOND);
+        let gap = self.last[packet.kind as usize].map(|last| last + packet.gap);
+        [rate, gap, self.blocked_until].into_iter().flatten().fold(packet.queued, Instant::max)
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        self.heads().map(|packet| self.ready_at(packet)).min()
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<Packet> {
+        let ready = self.heads().find(|packet| self.ready_at(packet) <= now)?;
+        let (kind, class) = (ready.kind, ready.class);
+        let packet = self.lane(kind, class).pop_front()?;
+        self.last[kind as usize] = Some(now);
+        self.sent.push_back(now);
+        if self.sent.len() > RATE {
+            self.sent.pop_front();
+        }
+        Some(packet)
+    }
+
+    /// Nothing waits, and nothing that was sent matters any more.
+    fn is_idle(&self, now: Instant) -> bool {
+        self.waiting() == 0 && self.sent.back().is_none_or(|last| *last + SECOND <= now)
+    }
+}
