@@ -125,3 +125,20 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((stderr(&output).as_str(), output.status.code()), ("", Some(0)));
 }
+
+#[test]
+fn without_a_daemon_the_control_commands_say_what_to_look_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    for command in [&["status"][..], &["status", "--json"], &["events"], &["events", "--follow"], &["reload"]]
+    {
+        let output = vipd(&[command, &["--socket", socket.to_str().unwrap()]].concat());
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let text = stderr(&output);
+        assert!(
+            text.contains(socket.to_str().unwrap()) && text.contains("is vipd running?"),
+            "{command:?}: {text}"
+        );
+        assert_eq!(stdout(&output), "", "{command:?}");
+    }
+}

@@ -5,9 +5,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod check;
 mod completions;
+mod control;
+mod events;
 mod man;
 mod output;
+mod reload;
+mod status;
 mod version;
 
 /// What the first page says.
@@ -48,6 +53,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Arguments),
+    Status(status::Arguments),
+    Events(events::Arguments),
+    Reload(reload::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -67,6 +76,10 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     match cli.command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Events(arguments) => events::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     }

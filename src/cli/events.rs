@@ -1,0 +1,129 @@
+//! `vipd events`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::control::{Daemon, talk};
+use super::output;
+use crate::observe::client::{self, ClientError};
+use crate::observe::event::Kind;
+use crate::observe::history::Recorded;
+
+/// Show what happened
+///
+/// The last events that the daemon has kept (1000 at most), one on a line: state changes with their reasons,
+/// priority changes, checks, backends, addresses that were put back or removed. Times are UTC.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vipd events
+  vipd events --follow
+  vipd events --follow --json | jq -c 'select(.event == \"transition\")'
+
+Exit codes: 0 shown, 1 the daemon does not answer, 2 wrong options")]
+pub struct Arguments {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Then wait for new ones, until interrupted or the daemon stops
+    #[arg(long, short)]
+    follow: bool,
+    /// Only those after event number N
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    since: u64,
+    /// One JSON object on each line
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> ExitCode {
+    talk(show(arguments))
+}
+
+async fn show(arguments: &Arguments) -> Result<ExitCode, ClientError> {
+    let socket = &arguments.daemon.socket;
+    if !arguments.follow {
+        let events = client::get_events(socket, arguments.since).await?;
+        let lines: String = events.iter().map(|event| line(event, arguments.json)).collect();
+        return Ok(output::print(&lines));
+    }
+    let mut events = client::follow_events(socket, arguments.since).await?;
+    while let Some(event) = events.next().await? {
+        if !output::try_print(&line(&event, arguments.json)) {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(recorded: &Recorded, json: bool) -> String {
+    if json {
+        // An event came as JSON: it is JSON again.
+        return serde_json::to_string(recorded).unwrap_or_default() + "\n";
+    }
+    let at = output::utc(recorded.event.at);
+    format!("{at} {:>4} {}\n", recorded.number, sentence(&recorded.event.kind))
+}
+
+/// What happened, in one sentence.
+pub fn sentence(kind: &Kind) -> String {
+    match kind {
+        Kind::Transition { instance, from, to, reason, priority } => {
+            format!("{instance}: {from} -> {to} (priority {priority}): {reason}")
+        }
+        Kind::Priority { instance, state, from, to, because } => {
+            format!("{instance}: {state}, priority {from} -> {to}: {because}")
+        }
+        Kind::LowerPriorityAdvert { instance, peer, theirs, ours } => {
+            format!("{instance}: heard {peer} advertise priority {theirs}, ours is {ours}")
+        }
+        Kind::Check { check, from, to, detail } => format!("check {check}: {from} -> {to}: {detail}"),
+        Kind::Backend { listener, backend, from, to, detail, sessions_closed } => {
+            let closed = match sessions_closed {
+                0 => String::new(),
+                count => format!("; sessions closed: {count}"),
+            };
+            format!("backend {listener}/{backend}: {from} -> {to}: {detail}{closed}")
+        }
+        Kind::AddressRestored { instance, address, interface } => {
+            format!("{instance}: {address} was deleted from {interface}, and put back")
+        }
+        Kind::AddressRemoved { instance, address, interface, because } => {
+            format!("{instance}: {address} removed from {interface}: {because}")
+        }
+        Kind::AddressFailed { instance, address, interface, error } => {
+            format!("{instance}: {address} on {interface}: {error}")
+        }
+        Kind::Discarded { instance, peer, reason, detail, count } => {
+            format!("{instance}: {count} packets discarded ({reason}), the last from {peer}: {detail}")
+        }
+        Kind::Notice { text } => text.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::observe::event::{Event, Reason, State};
+
+    #[test]
+    fn an_event_is_one_line_with_time_and_number() {
+        let peer = Some(Ipv4Addr::new(10, 0, 0, 2).into());
+        let kind = Kind::Transition {
+            instance: "VI_1".to_owned(),
+            from: State::Backup,
+            to: State::Active,
+            reason: Reason::ActiveDown { peer, silence: Duration::from_millis(3609) },
+            priority: 100,
+        };
+        let recorded = Recorded { number: 7, event: Event { at: SystemTime::UNIX_EPOCH, kind } };
+        assert_eq!(
+            line(&recorded, false),
+            "1970-01-01T00:00:00.000Z    7 VI_1: backup -> active (priority 100): no advert from 10.0.0.2 for 3.609 s\n"
+        );
+        assert!(line(&recorded, true).starts_with("{\"number\":7,"));
+    }
+}
