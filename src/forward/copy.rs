@@ -282,9 +282,61 @@ mod ioctl {
 }
 
 /// Bytes in the send queue that the peer's host has not acknowledged.
-fn unacknowledged(stream: &TcpStream) -> nix::Result<i32> {
+pub(super) fn unacknowledged(stream: &TcpStream) -> nix::Result<i32> {
     let mut bytes = 0;
     // SAFETY: the descriptor is open as long as the stream is borrowed, and TIOCOUTQ writes one int.
     unsafe { ioctl::outq(stream.as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = TcpStream::connect(listener.local_addr().unwrap());
+        let (connected, accepted) = tokio::join!(connect, listener.accept());
+        (connected.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn one_chunk_at_most_is_kept_for_a_receiver_that_takes_nothing_and_none_when_idle() {
+        let ((mut sender, from), (to, receiver)) = (pair().await, pair().await);
+        let (bytes_in, bytes_out) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (since, moved) = (Instant::now(), AtomicU64::new(0));
+        let meter = Meter { bytes_in: &bytes_in, bytes_out: &bytes_out, since, moved };
+        let mut direction = Direction::new(&from, &to, &bytes_in, &meter);
+        let mut sent = 0;
+        let chunk = vec![0; CHUNK];
+        let blocked = async {
+            while let Ok(n) = time::timeout(Duration::from_millis(300), sender.write(&chunk)).await {
+                sent += n.unwrap();
+            }
+        };
+        tokio::select! {
+            _ = direction.carry() => panic!("nobody has ended"),
+            () = blocked => {}
+        }
+        let kept = direction.kept.len() - direction.taken;
+        assert!(0 < kept && kept <= CHUNK && direction.kept.capacity() <= CHUNK, "{kept} kept");
+
+        let mut got = 0;
+        let mut buffer = vec![0; CHUNK];
+        let drained = async {
+            while got < sent {
+                receiver.readable().await.unwrap();
+                got += receiver.try_read(&mut buffer).unwrap_or(0);
+            }
+        };
+        tokio::select! {
+            _ = direction.carry() => panic!("nobody has ended"),
+            () = drained => {}
+        }
+        assert_eq!((got, direction.kept.capacity()), (sent, 0), "an idle session holds no buffer");
+        assert_eq!(bytes_in.load(Ordering::Relaxed), sent as u64);
+    }
 }

@@ -76,7 +76,7 @@ pub struct Chosen<'a> {
 
 impl Service {
     /// Nothing runs yet.
-    pub fn new(config: Listener, sockets: &[TcpListener], vips: Arc<Vips>, events: EventSender) -> Self {
+    pub fn new(config: Listener, sockets: &[Arc<TcpListener>], vips: Arc<Vips>, events: EventSender) -> Self {
         let backends: Vec<_> = config.backends.iter().map(BackendConfig::clone).map(Backend::new).collect();
         let places = usize::try_from(config.max_sessions).unwrap_or(usize::MAX);
         Self {
@@ -151,7 +151,7 @@ impl Service {
     /// Accepts until it is aborted. Each session holds a clone of `alive`.
     pub async fn accept(
         self: Arc<Self>,
-        sockets: Vec<TcpListener>,
+        sockets: Vec<Arc<TcpListener>>,
         stopped: watch::Receiver<bool>,
         alive: mpsc::Sender<()>,
     ) {
@@ -241,7 +241,7 @@ fn candidate(backend: &Backend, now: Instant) -> Candidate {
 }
 
 /// The next connection of any socket, asking `first` first.
-async fn accept_any(sockets: &[TcpListener], first: usize) -> io::Result<TcpStream> {
+async fn accept_any(sockets: &[Arc<TcpListener>], first: usize) -> io::Result<TcpStream> {
     poll_fn(|cx| {
         for offset in 0..sockets.len() {
             let socket = &sockets[(first + offset) % sockets.len()];
@@ -274,14 +274,20 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Every address of a listener, or none.
+/// Every address of a listener, or none. Those that are bound `already` are taken as they are.
 ///
 /// # Errors
 ///
 /// The address that cannot be bound, and what to do about it.
-pub fn bind_all(listener: &Listener) -> Result<Vec<TcpListener>, ForwardError> {
-    let bind = |address: &SocketAddr| {
-        bind(*address, listener).map_err(|source| ForwardError::Listen {
+pub fn bind_all(
+    listener: &Listener,
+    already: impl Fn(SocketAddr) -> Option<Arc<TcpListener>>,
+) -> Result<Vec<Arc<TcpListener>>, ForwardError> {
+    let socket = |address: &SocketAddr| {
+        if let Some(socket) = already(*address) {
+            return Ok(socket);
+        }
+        bind(*address, listener).map(Arc::new).map_err(|source| ForwardError::Listen {
             place: listener.place.clone(),
             listener: listener.name.clone(),
             address: *address,
@@ -289,7 +295,7 @@ pub fn bind_all(listener: &Listener) -> Result<Vec<TcpListener>, ForwardError> {
             source,
         })
     };
-    listener.bind.iter().map(bind).collect()
+    listener.bind.iter().map(socket).collect()
 }
 
 fn bind(address: SocketAddr, listener: &Listener) -> io::Result<TcpListener> {

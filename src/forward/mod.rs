@@ -16,6 +16,7 @@ pub mod copy;
 pub mod holder;
 pub mod listener;
 pub mod session;
+pub mod stall;
 pub mod vips;
 
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::ready::{Listener, Place};
+use socket2::SockRef;
+use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -71,11 +74,59 @@ pub enum ForwardError {
 /// The running forwarder. Its tasks live on the runtime on which it was started.
 #[derive(Debug)]
 pub struct Forward {
-    services: Vec<Arc<Service>>,
-    tasks: Vec<JoinHandle<()>>,
+    running: Vec<Running>,
+    /// Listeners of former configurations that still have sessions.
+    retired: Vec<Retired>,
+    vips: Arc<Vips>,
+    events: EventSender,
     stop: watch::Sender<bool>,
-    /// Ends when the last session has dropped its sender.
+    /// Each session has a clone; when all are gone, `alive` ends.
+    guard: mpsc::Sender<()>,
     alive: mpsc::Receiver<()>,
+    following: Task,
+}
+
+#[derive(Debug)]
+struct Running {
+    service: Arc<Service>,
+    /// In the order of `service.config.bind`.
+    sockets: Vec<Arc<TcpListener>>,
+    accepting: Task,
+    following: Vec<Task>,
+}
+
+#[derive(Debug)]
+struct Retired {
+    service: Arc<Service>,
+    _following: Vec<Task>,
+}
+
+/// Ends with its owner.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Task {
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+
+    async fn end(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// One listener that could be started.
+struct Ready {
+    config: Listener,
+    sockets: Vec<Arc<TcpListener>>,
+    verdicts: Vec<Option<watch::Receiver<Verdict>>>,
 }
 
 impl Forward {
@@ -94,59 +145,132 @@ impl Forward {
         events_in: broadcast::Receiver<Event>,
         events_out: EventSender,
     ) -> Result<Self, ForwardError> {
-        let vips = Arc::new(Vips::new(vips));
-        let (stop, stopped) = watch::channel(false);
+        let addresses = vips;
+        let vips = Arc::new(Vips::default());
         let (guard, alive) = mpsc::channel(1);
-        let mut ready = Vec::new();
-        for config in listeners {
-            let sockets = listener::bind_all(config)?;
-            let receivers = backend::receivers(config, &verdicts)?;
-            let service = Arc::new(Service::new(config.clone(), &sockets, vips.clone(), events_out.clone()));
-            ready.push((service, sockets, receivers));
-        }
-        listener::warn_of_few_descriptors(listeners, &events_out);
+        let following = Task::spawn(vips.clone().follow(events_in));
+        let (running, retired, stop) = (Vec::new(), Vec::new(), watch::Sender::new(false));
+        let events = events_out;
+        let mut forward = Self { running, retired, vips, events, stop, guard, alive, following };
+        forward.reload(listeners, verdicts, addresses).await?;
+        Ok(forward)
+    }
 
-        let mut tasks = vec![tokio::spawn(vips.follow(events_in))];
-        let mut services = Vec::new();
-        for (service, sockets, receivers) in ready {
-            for (index, verdict) in receivers.into_iter().enumerate() {
-                let Some(verdict) = verdict else { continue };
-                service.apply(index, &verdict.borrow().clone());
-                tasks.push(tokio::spawn(service.clone().follow(index, verdict)));
+    /// Another configuration, all or nothing. No session is cut, and no connection is refused on an address
+    /// that stays bound.
+    ///
+    /// A listener that did not change keeps its counters and sessions. The sessions of one that did go on with
+    /// the backends that they have, while the counters of the new one begin at zero.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start): the forwarder runs on as it was.
+    pub async fn reload(
+        &mut self,
+        listeners: &[Listener],
+        verdicts: impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
+        vips: HashMap<String, Vec<IpAddr>>,
+    ) -> Result<(), ForwardError> {
+        let ready = self.prepare(listeners, verdicts)?;
+        self.vips.replace(vips);
+        listener::warn_of_few_descriptors(listeners, &self.events);
+        let mut before = std::mem::take(&mut self.running);
+        for Ready { config, sockets, verdicts } in ready {
+            let same = before.iter().position(|running| is_same(&running.service.config, &config));
+            match same.map(|index| before.swap_remove(index)) {
+                Some(Running { service, sockets, accepting, following }) => {
+                    drop(following);
+                    let following = follow(&service, verdicts);
+                    self.running.push(Running { service, sockets, accepting, following });
+                }
+                None => self.running.push(self.run(config, sockets, verdicts)),
             }
-            let accepting = service.clone().accept(sockets, stopped.clone(), guard.clone());
-            tasks.push(tokio::spawn(accepting));
-            services.push(service);
         }
-        Ok(Self { services, tasks, stop, alive })
+        self.retired.retain(|retired| retired.service.status().sessions > 0);
+        for Running { service, sockets, accepting, following } in before {
+            accepting.end().await;
+            drop(sockets);
+            self.retired.push(Retired { service, _following: following });
+        }
+        Ok(())
+    }
+
+    /// Everything that can fail.
+    fn prepare(
+        &self,
+        listeners: &[Listener],
+        verdicts: impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
+    ) -> Result<Vec<Ready>, ForwardError> {
+        let bound = |address: SocketAddr| {
+            self.running.iter().find_map(|running| {
+                let index = running.service.config.bind.iter().position(|bind| *bind == address)?;
+                Some(running.sockets[index].clone())
+            })
+        };
+        let prepare = |config: &Listener| {
+            let verdicts = backend::receivers(config, &verdicts)?;
+            let sockets = listener::bind_all(config, bound)?;
+            Ok(Ready { config: config.clone(), sockets, verdicts })
+        };
+        listeners.iter().map(prepare).collect()
+    }
+
+    fn run(
+        &self,
+        config: Listener,
+        sockets: Vec<Arc<TcpListener>>,
+        verdicts: Vec<Option<watch::Receiver<Verdict>>>,
+    ) -> Running {
+        for socket in &sockets {
+            // One that was taken over has the options of the former configuration.
+            if let Err(error) = listener::set_options(SockRef::from(&**socket), &config) {
+                warn!(listener = config.name, %error, "socket options refused");
+            }
+        }
+        let service = Arc::new(Service::new(config, &sockets, self.vips.clone(), self.events.clone()));
+        let following = follow(&service, verdicts);
+        let accepting = service.clone().accept(sockets.clone(), self.stop.subscribe(), self.guard.clone());
+        Running { service, sockets, accepting: Task::spawn(accepting), following }
     }
 
     /// What is, in the order of the configuration.
     pub fn status(&self) -> Vec<ListenerStatus> {
-        self.services.iter().map(|service| service.status()).collect()
+        self.running.iter().map(|running| running.service.status()).collect()
     }
 
     /// Closes the listening sockets and resets every session.
-    pub async fn stop(mut self) {
-        self.stop.send_replace(true);
-        for task in self.tasks.drain(..) {
-            task.abort();
-            let _ = task.await;
+    pub async fn stop(self) {
+        let Self { running, retired, stop, guard, mut alive, following, .. } = self;
+        stop.send_replace(true);
+        following.end().await;
+        for Running { accepting, .. } in running {
+            accepting.end().await;
         }
-        if tokio::time::timeout(STOP_WITHIN, self.alive.recv()).await.is_err() {
-            let sessions = self.services.iter().map(|service| service.status().sessions).sum::<u64>();
-            warn!(sessions, "forwarder stopped, sessions did not end in time");
+        drop((guard, retired));
+        if tokio::time::timeout(STOP_WITHIN, alive.recv()).await.is_err() {
+            warn!(sessions = alive.sender_strong_count(), "forwarder stopped, sessions did not end in time");
         }
     }
 }
 
-impl Drop for Forward {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        for task in &self.tasks {
-            task.abort();
-        }
+/// Has what is known of the backends applied before the first connection, and later as it comes.
+fn follow(service: &Arc<Service>, verdicts: Vec<Option<watch::Receiver<Verdict>>>) -> Vec<Task> {
+    let follow = |(index, verdict): (usize, Option<watch::Receiver<Verdict>>)| {
+        let verdict = verdict?;
+        service.apply(index, &verdict.borrow().clone());
+        Some(Task::spawn(service.clone().follow(index, verdict)))
+    };
+    verdicts.into_iter().enumerate().filter_map(follow).collect()
+}
+
+/// The same but for the places in the file.
+fn is_same(one: &Listener, other: &Listener) -> bool {
+    let mut one = one.clone();
+    one.place.clone_from(&other.place);
+    for (one, other) in one.backends.iter_mut().zip(&other.backends) {
+        one.place.clone_from(&other.place);
     }
+    one == *other
 }
 
 #[cfg(test)]

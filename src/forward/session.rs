@@ -18,6 +18,7 @@ use tracing::{debug, trace};
 use super::backend::Counted;
 use super::copy::{self, End, Meter};
 use super::listener::{Chosen, Service, set_options};
+use super::stall;
 
 /// Why a session did not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,9 @@ async fn carry(
             End::Complete => Ok(()),
             End::Broken { peer, error } => Err(Cut::Broken(peer, error)),
         },
+        (peer, error) = stall::watch(client, stream, service.config.user_timeout) => {
+            Err(Cut::Broken(peer, error))
+        }
         () = idle(&meter, service.config.idle_timeout) => Err(Cut::Idle),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
@@ -11,23 +11,34 @@ use tracing::{info, warn};
 use crate::observe::event::{Event, Kind, State};
 
 /// The virtual addresses of all instances.
-#[derive(Debug)]
-pub struct Vips {
+#[derive(Debug, Default)]
+pub struct Vips(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
     of_instance: HashMap<String, Vec<IpAddr>>,
     /// Counts how often an address has left; each session on it watches.
     left: HashMap<IpAddr, watch::Sender<u64>>,
 }
 
 impl Vips {
-    /// Addresses by the name of their instance.
-    pub fn new(of_instance: HashMap<String, Vec<IpAddr>>) -> Self {
-        let left = of_instance.values().flatten().map(|address| (*address, watch::Sender::new(0))).collect();
-        Self { of_instance, left }
+    /// Addresses by the name of their instance, from now on. Sessions on those that stay are watched as
+    /// before.
+    pub fn replace(&self, of_instance: HashMap<String, Vec<IpAddr>>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut known.left);
+        let left = |address: &IpAddr| (*address, before.remove(address).unwrap_or_default());
+        known.left = of_instance.values().flatten().map(left).collect();
+        known.of_instance = of_instance;
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells when this address leaves. `None`: no instance has it, so it never does.
     pub fn watch(&self, address: IpAddr) -> Option<watch::Receiver<u64>> {
-        self.left.get(&address).map(watch::Sender::subscribe)
+        self.known().left.get(&address).map(watch::Sender::subscribe)
     }
 
     /// Acts on transitions until their sender is gone.
@@ -49,20 +60,24 @@ impl Vips {
         if *to == State::Active {
             return;
         }
-        for address in self.of_instance.get(instance).into_iter().flatten() {
-            self.leave(*address);
+        let known = self.known();
+        for address in known.of_instance.get(instance).into_iter().flatten() {
+            known.leave(*address);
         }
     }
 
     /// What was missed can be found out: an address that cannot be bound is not here.
     fn look(&self) {
-        for address in self.left.keys() {
+        let known = self.known();
+        for address in known.left.keys() {
             if UdpSocket::bind(SocketAddr::new(*address, 0)).is_err() {
-                self.leave(*address);
+                known.leave(*address);
             }
         }
     }
+}
 
+impl Known {
     fn leave(&self, address: IpAddr) {
         let Some(left) = self.left.get(&address) else { return };
         info!(%address, sessions = left.receiver_count(), "virtual address left, its sessions are closed");
@@ -84,10 +99,12 @@ mod tests {
     }
 
     fn vips() -> Vips {
-        Vips::new(HashMap::from([
+        let vips = Vips::default();
+        vips.replace(HashMap::from([
             ("one".to_owned(), vec!["127.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]),
             ("two".to_owned(), vec!["192.0.2.2".parse().unwrap()]),
-        ]))
+        ]));
+        vips
     }
 
     #[test]
@@ -101,6 +118,18 @@ mod tests {
         vips.handle(&transition("one", State::Active, State::Fault));
         assert!(one.has_changed().unwrap() && one6.has_changed().unwrap());
         assert!(!two.has_changed().unwrap());
+    }
+
+    #[test]
+    fn sessions_on_an_address_that_stays_are_watched_through_a_replacement() {
+        let vips = vips();
+        let watched = vips.watch("192.0.2.2".parse().unwrap()).unwrap();
+        vips.replace(HashMap::from([("renamed".to_owned(), vec!["192.0.2.2".parse().unwrap()])]));
+        vips.handle(&transition("two", State::Active, State::Backup));
+        assert!(!watched.has_changed().unwrap());
+        vips.handle(&transition("renamed", State::Active, State::Backup));
+        assert!(watched.has_changed().unwrap());
+        assert!(vips.watch("127.0.0.1".parse().unwrap()).is_none());
     }
 
     #[test]

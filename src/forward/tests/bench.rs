@@ -104,6 +104,12 @@ impl Bench {
         Ok(Self { forward, verdicts, transitions, events })
     }
 
+    /// Another configuration with the checks that are there.
+    pub async fn reload(&mut self, listeners: &[Listener]) -> Result<(), ForwardError> {
+        let subscribe = |name: &str| self.verdicts.get(name).map(watch::Sender::subscribe);
+        self.forward.reload(listeners, subscribe, HashMap::new()).await
+    }
+
     pub fn status(&self) -> ListenerStatus {
         self.forward.status().remove(0)
     }

@@ -99,6 +99,17 @@ async fn bytes_before_a_reset_arrive_before_it() {
 }
 
 #[tokio::test]
+async fn bytes_that_wait_for_a_slow_reader_arrive_before_the_reset() {
+    let (bench, mut client, mut backend) = pair().await;
+    fill(&mut backend).await;
+    let passed_on = usize::try_from(bench.status().backends[0].bytes_out).unwrap();
+    reset(backend);
+    let (bytes, ending) = read_out(&mut client).await;
+    assert_eq!(ending, Ending::Reset);
+    assert!(bytes.0.len() >= passed_on, "{} of {passed_on}", bytes.0.len());
+}
+
+#[tokio::test]
 async fn end_of_stream_before_a_reset_arrives_before_it() {
     let (_bench, mut client, mut backend) = pair().await;
     client.write_all(b"request").await.unwrap();
@@ -241,4 +252,20 @@ async fn both_legs_carry_the_socket_options() {
         seen += 1;
     }
     assert_eq!(seen, 2, "one socket for each leg");
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_for_longer_than_the_user_timeout_is_not_cut() {
+    let (socket, address) = serve().await;
+    let mut config = listener(vec![backend("a", address)]);
+    config.user_timeout = Some(Duration::from_millis(400));
+    let bench = Bench::start(config).await;
+    let (mut client, mut backend) = join(&bench, &socket).await;
+    let sent = fill(&mut backend).await;
+    // The kernel would end the connection of the client within this time.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(bench.status().sessions, 1);
+    backend.shutdown().await.unwrap();
+    let (bytes, ending) = read_out(&mut client).await;
+    assert_eq!((bytes.0.len(), ending), (sent, Ending::Fin));
 }

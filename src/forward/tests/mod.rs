@@ -6,5 +6,6 @@
 mod bench;
 mod differential;
 mod ends;
+mod reload;
 mod shortage;
 mod trouble;
