@@ -27,6 +27,8 @@ const LOWER_PRIORITY_GAP: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// … so many times.
 const RETRIES: u16 = 1000;
+/// An interface that nothing was sent through for so long is forgotten.
+const IDLE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Gratuitous ARP or neighbour advertisement.
@@ -270,6 +272,7 @@ impl Schedule {
         let Some(active) = self.instances.get_mut(&instance) else { return };
         active.last_lower_priority = Some(now);
         let flapping = active.flapping;
+        self.timers.retain(|_, timer| *timer != (instance, Timer::LowerPriority));
         for kind in KINDS {
             let settings = self.instances[&instance].settings(kind);
             let (rounds, gap) = (settings.lower_priority_rounds, settings.round_gap);
@@ -305,9 +308,7 @@ impl Schedule {
         if interface.waiting() >= QUEUE {
             self.dropped += 1;
             let repeats = interface.repeats.iter_mut().max_by_key(|lane| lane.len());
-            let room = repeats.and_then(VecDeque::pop_back);
-            if packet.class == Class::Repeat || room.is_none() {
-                interface.restore(room);
+            if packet.class == Class::Repeat || repeats.and_then(VecDeque::pop_back).is_none() {
                 return;
             }
         }
@@ -356,12 +357,6 @@ impl Interface {
         self.firsts.iter().chain(&self.repeats).map(VecDeque::len).sum()
     }
 
-    fn restore(&mut self, packet: Option<Packet>) {
-        if let Some(packet) = packet {
-            self.lane(packet.kind, packet.class).push_back(packet);
-        }
-    }
-
     /// The heads of the queues, the most urgent first.
     fn heads(&self) -> impl Iterator<Item = &Packet> {
         self.firsts.iter().chain(&self.repeats).filter_map(VecDeque::front)
@@ -395,6 +390,269 @@ impl Interface {
 
     /// Nothing waits, and nothing that was sent matters any more.
     fn is_idle(&self, now: Instant) -> bool {
-        self.waiting() == 0 && self.sent.back().is_none_or(|last| *last + SECOND <= now)
+        self.waiting() == 0 && self.sent.back().is_none_or(|last| *last + IDLE <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARP: Announcements = Announcements {
+        rounds: 5,
+        round_gap: Duration::ZERO,
+        again_after: Some(Duration::from_secs(5)),
+        refresh: None,
+        refresh_rounds: 1,
+        lower_priority_rounds: 5,
+        lower_priority_again_after: Some(Duration::from_secs(5)),
+        packet_gap: Duration::ZERO,
+    };
+    const NA: Announcements = Announcements { rounds: 3, round_gap: SECOND, again_after: None, ..ARP };
+
+    fn target(address: impl Into<std::net::IpAddr>) -> Target {
+        Target { ifindex: 2, interface: "eth0".to_owned(), mac: [2, 0, 0, 0, 0, 1], address: address.into() }
+    }
+
+    fn ipv4(range: std::ops::Range<u16>) -> Vec<Target> {
+        range.map(|n| target([10, 0, (n >> 8) as u8, n as u8])).collect()
+    }
+
+    fn addresses(targets: &[Target]) -> Vec<String> {
+        targets.iter().map(|t| t.address.to_string()).collect()
+    }
+
+    /// Addresses of everything that may go out at `now`.
+    fn sent(schedule: &mut Schedule, now: Instant) -> Vec<String> {
+        let packets = std::iter::from_fn(|| schedule.poll_packet(now));
+        packets.map(|packet| packet.target.address.to_string()).collect()
+    }
+
+    /// Everything that goes out until `end`, with its time in milliseconds after `start`.
+    fn run(schedule: &mut Schedule, start: Instant, end: Duration) -> Vec<(u128, String)> {
+        let mut log = Vec::new();
+        let mut now = start;
+        loop {
+            log.extend(sent(schedule, now).into_iter().map(|a| ((now - start).as_millis(), a)));
+            match schedule.poll_timeout() {
+                Some(next) if next <= start + end => now = now.max(next),
+                _ => return log,
+            }
+            schedule.handle_timeout(now);
+        }
+    }
+
+    fn times(log: &[(u128, String)]) -> Vec<u128> {
+        log.iter().map(|(at, _)| *at).collect()
+    }
+
+    #[test]
+    fn acd_6_every_address_goes_once_before_any_is_repeated() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let vips = addresses(&ipv4(0..20));
+        schedule.begin(start, 0, ipv4(0..20), &ARP, &NA);
+        assert_eq!(sent(&mut schedule, start), vips, "the first round needs no timer");
+        assert_eq!(schedule.poll_timeout(), Some(start), "the repeats are due at once");
+        schedule.handle_timeout(start);
+        assert_eq!(sent(&mut schedule, start), [vips.as_slice(); 4].concat());
+    }
+
+    #[test]
+    fn acd_6_holds_over_the_instances_of_an_interface() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.begin(start, 0, ipv4(0..2), &ARP, &NA);
+        schedule.handle_timeout(start);
+        schedule.begin(start, 1, ipv4(2..4), &ARP, &NA);
+        assert_eq!(sent(&mut schedule, start)[..4], addresses(&ipv4(0..4)));
+    }
+
+    #[test]
+    fn burst_is_sent_again_five_seconds_later_and_no_more() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.begin(start, 0, ipv4(0..20), &ARP, &NA);
+        let log = run(&mut schedule, start, Duration::from_secs(3600));
+        assert_eq!(times(&log), [vec![0; 100], vec![5000; 100]].concat());
+        assert_eq!(schedule.poll_timeout(), None);
+    }
+
+    #[test]
+    fn nd_5_three_advertisements_go_a_second_apart_the_first_at_once() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.begin(start, 0, vec![target([0xfe80, 0, 0, 0, 0, 0, 0, 1])], &ARP, &NA);
+        assert_eq!(times(&run(&mut schedule, start, Duration::from_secs(60))), [0, 1000, 2000]);
+    }
+
+    #[test]
+    fn packet_gap_spaces_the_packets_of_an_interface() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let spaced =
+            Announcements { rounds: 2, again_after: None, packet_gap: Duration::from_millis(10), ..ARP };
+        schedule.begin(start, 0, ipv4(0..2), &spaced, &NA);
+        schedule.begin(start, 1, ipv4(2..3), &spaced, &NA);
+        let log = run(&mut schedule, start, Duration::from_secs(1));
+        assert_eq!(times(&log), [0, 10, 20, 30, 40, 50]);
+        assert_eq!(log[2].1, "10.0.0.2", "the other instance's first goes before our repeats");
+    }
+
+    #[test]
+    fn refresh_goes_on_while_active_and_ends_with_it() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let refresh = Announcements { rounds: 1, again_after: None, refresh: Some(10 * SECOND), ..ARP };
+        schedule.begin(start, 0, ipv4(0..1), &refresh, &NA);
+        assert_eq!(times(&run(&mut schedule, start, 30 * SECOND)), [0, 10_000, 20_000, 30_000]);
+        schedule.stop(0);
+        assert_eq!(schedule.poll_timeout(), None);
+    }
+
+    #[test]
+    fn refresh_after_a_long_sleep_is_sent_once_not_for_every_one_missed() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let refresh = Announcements { rounds: 1, again_after: None, refresh: Some(SECOND), ..ARP };
+        schedule.begin(start, 0, ipv4(0..1), &refresh, &NA);
+        sent(&mut schedule, start);
+        let late = start + Duration::from_secs(3600);
+        schedule.handle_timeout(late);
+        assert!(sent(&mut schedule, late).len() <= 2);
+        assert!(schedule.poll_timeout().unwrap() > late);
+    }
+
+    #[test]
+    fn stop_drops_what_is_queued_for_the_instance_alone() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.begin(start, 0, ipv4(0..1), &ARP, &NA);
+        schedule.begin(start, 1, ipv4(1..2), &ARP, &NA);
+        schedule.handle_timeout(start);
+        schedule.stop(0);
+        let log = run(&mut schedule, start, 60 * SECOND);
+        assert_eq!(log.len(), 10);
+        assert!(log.iter().all(|(_, address)| address == "10.0.0.1"), "{log:?}");
+    }
+
+    #[test]
+    fn acd_5_lower_priority_advert_announces_again_now_and_later() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let quiet = Announcements { rounds: 1, again_after: None, ..ARP };
+        schedule.begin(start, 0, ipv4(0..1), &quiet, &NA);
+        assert_eq!(sent(&mut schedule, start).len(), 1);
+        schedule.lower_priority_heard(start, 0);
+        let log = run(&mut schedule, start, 60 * SECOND);
+        assert_eq!(times(&log), [vec![0; 5], vec![5000; 5]].concat());
+    }
+
+    #[test]
+    fn flood_of_lower_priority_adverts_makes_one_burst_a_second() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let quiet = Announcements { rounds: 1, again_after: None, lower_priority_again_after: None, ..ARP };
+        schedule.begin(start, 0, ipv4(0..1), &quiet, &NA);
+        let mut count = sent(&mut schedule, start).len();
+        for tick in 0..2000 {
+            let now = start + tick * Duration::from_millis(1);
+            schedule.lower_priority_heard(now, 0);
+            schedule.handle_timeout(now);
+            count += sent(&mut schedule, now).len();
+        }
+        assert_eq!(count, 1 + 2 * 5);
+        let rest = run(&mut schedule, start + 2 * SECOND, 60 * SECOND);
+        assert_eq!(rest.len(), 5, "the last advert is answered too");
+    }
+
+    #[test]
+    fn lower_priority_rounds_of_zero_mean_none() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let none = Announcements { rounds: 1, again_after: None, lower_priority_rounds: 0, ..ARP };
+        schedule.begin(start, 0, ipv4(0..1), &none, &NA);
+        sent(&mut schedule, start);
+        schedule.lower_priority_heard(start, 0);
+        assert_eq!(schedule.poll_timeout(), None);
+    }
+
+    #[test]
+    fn acd_7_an_interface_sends_at_most_a_thousand_in_any_second() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let twice = Announcements { rounds: 2, again_after: None, ..ARP };
+        schedule.begin(start, 0, ipv4(0..1500), &twice, &NA);
+        let log = run(&mut schedule, start, 60 * SECOND);
+        let firsts: Vec<_> = log[..1500].iter().map(|(_, address)| address.clone()).collect();
+        assert_eq!(firsts, addresses(&ipv4(0..1500)), "all firsts before all repeats");
+        assert_eq!(log.len(), 3000);
+        for (i, (at, _)) in log.iter().enumerate().skip(RATE) {
+            assert!(at - log[i - RATE].0 >= 1000, "packet {i}");
+        }
+    }
+
+    #[test]
+    fn acd_7_repeats_leave_room_for_another_takeover() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.begin(start, 0, ipv4(0..200), &ARP, &NA);
+        schedule.handle_timeout(start);
+        assert_eq!(sent(&mut schedule, start).len(), REPEAT_RATE);
+        schedule.begin(start, 1, ipv4(200..600), &ARP, &NA);
+        assert_eq!(sent(&mut schedule, start), addresses(&ipv4(200..600)));
+    }
+
+    #[test]
+    fn acd_7_repeats_are_dropped_before_firsts() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.begin(start, 0, ipv4(0..3000), &ARP, &NA);
+        schedule.handle_timeout(start);
+        assert_eq!(schedule.interfaces[&2].waiting(), QUEUE);
+        assert_eq!(schedule.dropped(), 5000);
+        let late = Announcements { rounds: 1, again_after: None, ..ARP };
+        schedule.begin(start, 1, ipv4(3000..3100), &late, &NA);
+        let interface = &schedule.interfaces[&2];
+        assert_eq!((interface.firsts[0].len(), interface.waiting()), (3100, QUEUE));
+        assert_eq!(schedule.dropped(), 5100);
+    }
+
+    #[test]
+    fn acd_7_flapping_instance_announces_each_address_once() {
+        let (mut schedule, mut now) = (Schedule::default(), Instant::now());
+        let mut counts = Vec::new();
+        for _ in 0..5 {
+            schedule.begin(now, 0, ipv4(0..2), &ARP, &NA);
+            counts.push(run(&mut schedule, now, 6 * SECOND).len());
+            schedule.stop(0);
+            now += 6 * SECOND;
+        }
+        assert_eq!(counts, [20, 20, 20, 2, 2], "the fourth beginning is the seventh transition");
+        now += 2 * FLAP_WINDOW;
+        schedule.begin(now, 0, ipv4(0..2), &ARP, &NA);
+        assert_eq!(run(&mut schedule, now, 6 * SECOND).len(), 20);
+    }
+
+    #[test]
+    fn refused_packet_goes_first_a_little_later() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let once = Announcements { rounds: 1, again_after: None, ..ARP };
+        schedule.begin(start, 0, ipv4(0..3), &once, &NA);
+        let packet = schedule.poll_packet(start).unwrap();
+        assert!(schedule.refused(start, packet));
+        assert_eq!(sent(&mut schedule, start), [""; 0]);
+        let later = schedule.poll_timeout().unwrap();
+        assert_eq!(later, start + RETRY_AFTER);
+        assert_eq!(sent(&mut schedule, later), addresses(&ipv4(0..3)));
+    }
+
+    #[test]
+    fn packet_that_is_always_refused_is_given_up() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.once(start, 0, target([10, 0, 0, 1]));
+        let mut tries = 0;
+        let mut now = start;
+        while let Some(at) = schedule.poll_timeout() {
+            now = at;
+            let packet = schedule.poll_packet(now).unwrap();
+            tries += 1;
+            schedule.refused(now, packet);
+        }
+        assert_eq!((tries, schedule.dropped()), (u64::from(RETRIES) + 1, 1));
+        assert_eq!(now - start, RETRY_AFTER * u32::from(RETRIES));
+    }
+
+    #[test]
+    fn address_that_was_put_back_is_announced_once() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.once(start, 0, target([10, 0, 0, 1]));
+        assert_eq!(run(&mut schedule, start, 60 * SECOND), [(0, "10.0.0.1".to_owned())]);
     }
 }

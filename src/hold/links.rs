@@ -186,6 +186,9 @@ impl Table {
                     && !link.addresses.iter().any(|entry| is(entry, &expected.key))
                 {
                     link.addresses.push(address);
+                    if let Some(reading) = &mut self.reading {
+                        reading.addresses.insert(expected.key);
+                    }
                 }
             }
             Change::Remove => {
@@ -246,6 +249,10 @@ impl Table {
         let mut other_changed = false;
         if let Some(before) = before {
             new.addresses = before.addresses;
+            if new.mtu == 0 {
+                // An event of a wireless driver: it has the name and the flags, and nothing else.
+                (new.mac, new.mtu) = (before.mac, before.mtu);
+            }
             if before.name == new.name {
                 appeared = false;
                 up_before = before.up;

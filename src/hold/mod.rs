@@ -39,19 +39,19 @@ use self::news::{Left, NewsSocket};
 ///
 /// [`HoldError::Open`] when the kernel gives no netlink socket or does not answer.
 pub async fn open() -> Result<(Hold, Monitor), HoldError> {
-    open_with(None).await.map_err(|cause| HoldError::Open { cause })
+    connect().await.map_err(|cause| HoldError::Open { cause })
 }
 
-async fn open_with(receive_buffer: Option<usize>) -> io::Result<(Hold, Monitor)> {
+async fn connect() -> io::Result<(Hold, Monitor)> {
     let (mut connection, handle, _) = rtnetlink::new_connection()?;
     // A stream that ends without a word must not count as success.
     connection.set_forward_ack(true);
     tokio::spawn(connection);
 
-    let mut news = NewsSocket::open(receive_buffer)?;
+    let mut news = NewsSocket::open()?;
     let socket = news.socket();
     let mut table = Table::default();
-    news.begin_reading(&mut table)?;
+    news.begin_reading()?;
     while news.is_reading() {
         let mut ready = socket.readable().await?;
         match news.read(&mut table)? {

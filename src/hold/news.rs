@@ -53,6 +53,9 @@ pub(super) struct NewsSocket {
     sequence: u32,
     /// Something was lost or changed during the reading: it has to be done once more.
     again: bool,
+    /// The first answer has come. What is read until then is older than the question, and may be older
+    /// than what was lost.
+    answered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +75,13 @@ pub(super) enum Left {
 }
 
 impl NewsSocket {
-    /// Subscribes to links, IPv4 and IPv6 addresses. `receive_buffer`: octets, default 1 MiB.
-    pub fn open(receive_buffer: Option<usize>) -> io::Result<Self> {
+    /// Subscribes to links, IPv4 and IPv6 addresses.
+    pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
-        let size = receive_buffer.unwrap_or(RECEIVE_BUFFER);
-        if setsockopt(&socket, sockopt::RcvBufForce, &size).is_err() {
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             // Without CAP_NET_ADMIN in the first user namespace: as much as net.core.rmem_max permits.
-            setsockopt(&socket, sockopt::RcvBuf, &size)?;
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         }
         let groups = [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR];
         let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
@@ -87,17 +89,17 @@ impl NewsSocket {
         // SAFETY: the socket owns its descriptor, and nothing closes or replaces it while it is registered.
         let socket = Rc::new(unsafe { AsyncFd::register(socket) }?);
         let buffer = Vec::with_capacity(DATAGRAM);
-        Ok(Self { socket, buffer, step: Step::Done, sequence: 0, again: false })
+        Ok(Self { socket, buffer, step: Step::Done, sequence: 0, again: false, answered: false })
     }
 
     /// Asks for everything; the answers come with the news.
-    pub fn begin_reading(&mut self, table: &mut Table) -> io::Result<()> {
+    pub fn begin_reading(&mut self) -> io::Result<()> {
         if self.step != Step::Done {
             self.again = true;
             return Ok(());
         }
         self.again = false;
-        table.begin_reading();
+        self.answered = false;
         self.ask(Step::Links)
     }
 
@@ -149,7 +151,7 @@ impl NewsSocket {
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     tracing::warn!("news of the kernel were lost, reading all links and addresses again");
                     table.facts.push_back(super::Fact::Overrun);
-                    self.begin_reading(table)?;
+                    self.begin_reading()?;
                 }
                 Err(error) => return Err(error),
             }
@@ -162,6 +164,10 @@ impl NewsSocket {
         while let Ok(message) = NetlinkBuffer::new_checked(rest) {
             let length = message.length() as usize;
             let answer = self.step != Step::Done && message.sequence_number() == self.sequence;
+            if answer && !self.answered {
+                self.answered = true;
+                table.begin_reading();
+            }
             if answer && message.flags() & NLM_F_DUMP_INTR != 0 {
                 self.again = true;
             }
@@ -194,7 +200,7 @@ impl NewsSocket {
             }
             Step::Links | Step::Addresses | Step::Done => {
                 self.step = Step::Done;
-                self.begin_reading(table)
+                self.begin_reading()
             }
         }
     }

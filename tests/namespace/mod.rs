@@ -2,6 +2,7 @@
 
 use std::env;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Set for the process that runs inside.
 const INSIDE: &str = "VIPD_TEST_INSIDE_NAMESPACE";
@@ -44,4 +45,20 @@ pub fn ip(words: &str) -> String {
     let error = String::from_utf8_lossy(&result.stderr);
     assert!(result.status.success(), "ip {words}: {error}");
     String::from_utf8(result.stdout).unwrap()
+}
+
+/// A veth pair, `NAME` and `NAME-peer`, that runs and has no address of its own.
+pub fn add_link(name: &str) {
+    let peer = format!("{name}-peer");
+    ip(&format!("link add {name} type veth peer name {peer}"));
+    for end in [name, &peer] {
+        ip(&format!("link set {end} addrgenmode none"));
+        ip(&format!("link set {end} up"));
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for end in [name, &peer] {
+        while !ip(&format!("link show dev {end}")).contains("state UP") {
+            assert!(Instant::now() < deadline, "{end} does not come up");
+        }
+    }
 }
