@@ -1,8 +1,8 @@
 //! Two load balancers, a client and a stranger on one bridge.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::host::Host;
 use crate::process::marked;
@@ -61,6 +61,11 @@ impl Lab {
             lab.plug(host);
         }
         lab
+    }
+
+    /// What its processes have as `NETNS_LAB` in their environment.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Every host except the bridge's.
@@ -131,6 +136,19 @@ impl Lab {
     /// Ends [`Lab::mute`].
     pub fn unmute(&self) {
         self.bridge.run(&["nft", "delete table bridge one_way"]);
+    }
+
+    /// Waits until changes of addresses are quick: the kernel may still be busy with what is left of labs
+    /// that ended.
+    pub fn wait_for_calm(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut quick = 0;
+        while quick < 10 && Instant::now() < deadline {
+            let before = Instant::now();
+            self.bridge.run(&["ip", "address", "add", "127.9.9.9/32", "dev", "lo"]);
+            self.bridge.run(&["ip", "address", "del", "127.9.9.9/32", "dev", "lo"]);
+            quick = if before.elapsed() < Duration::from_millis(15) { quick + 1 } else { 0 };
+        }
     }
 
     /// Processes of this lab that live.

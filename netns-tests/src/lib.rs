@@ -2,15 +2,15 @@
 //!
 //! A [`lab::Lab`] is a set of network namespaces joined by one bridge. Nothing in it has a name outside
 //! the test's process: the namespaces live as long as that process and the programs it started, so a
-//! test that is killed leaves nothing behind. What happened is read from strangers: `tcpdump` on the
-//! bridge ([`wire`]), `ip monitor` in the hosts, a client's probes ([`observer`]), and
+//! test that is killed leaves nothing behind. What happened is read from the kernel and from
+//! strangers: a packet socket at the bridge ([`wire`]), `ip monitor` in the hosts, a client's probes ([`observer`]), and
 //! `data/check_pcap.py`, a packet checker that shares no code with vipd or with this crate.
 //!
 //! The programs under test are [`peer::Peer`]s: vipd, keepalived and FRR's vrrpd are started from the
 //! same description of a virtual router, so that any of them can stand on either side of a
 //! [`story`]. The criteria of the interoperability matrix are in [`criteria`].
 //!
-//! Needs root, or `unshare -Urn`, and the Debian packages keepalived, frr, iproute2, tcpdump, nftables
+//! Needs root, or `unshare -Urn`, and the Debian packages keepalived, frr, iproute2, nftables
 //! and python3 (kubeadm's and etcd's tests also curl, openssl, nginx, etcd-server and etcd-client). A host
 //! that cannot run the tests fails them, unless `NETNS_TESTS=skip` is set.
 
@@ -99,7 +99,7 @@ pub fn enabled(programs: &[&str]) -> bool {
         return false;
     }
     let mut missing: Vec<String> = Vec::new();
-    for program in ["ip", "bridge", "tcpdump", "nft", "python3"].iter().chain(programs) {
+    for program in ["ip", "bridge", "nft", "python3"].iter().chain(programs) {
         if host::find_program(program).is_none() {
             missing.push(format!("the program {program}"));
         }

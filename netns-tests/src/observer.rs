@@ -125,13 +125,13 @@ fn read_news(line: &str) -> Option<News> {
 
 /// A thread that ends when this value does.
 #[derive(Debug)]
-struct Worker {
+pub(crate) struct Worker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    fn start(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
+    pub(crate) fn start(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
         let stop: Arc<AtomicBool> = Arc::default();
         let flag = stop.clone();
         Self { stop, thread: Some(thread::spawn(move || work(&flag))) }

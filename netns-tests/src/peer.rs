@@ -204,16 +204,16 @@ impl Peer {
             let mac = format!("00:00:5e:00:0{}:{:02x}", if colon { 2 } else { 1 }, router.vrid);
             host.run(&["ip", "link", "add", &link, "link", "eth0", "type", "macvlan", "mode", "bridge"]);
             host.run(&["ip", "link", "set", &link, "address", &mac, "addrgenmode", "none"]);
-            // Its first link-local address becomes the source of its adverts; a virtual one would make
-            // tie-breaks compare equal addresses.
-            if colon {
-                let own = format!("fe80::200:5eff:fe00:{:x}/64", 0x200 + u16::from(router.vrid));
-                host.run(&["ip", "address", "add", &own, "dev", &link, "nodad"]);
-            }
             for address in addresses {
                 let mut words = vec!["ip", "address", "add", address, "dev", &link];
                 words.extend(colon.then_some("nodad"));
                 host.run(&words);
+            }
+            // The link-local address that was added last becomes the source of its adverts; a virtual one would make
+            // tie-breaks compare equal addresses.
+            if colon {
+                let own = format!("fe80::200:5eff:fe00:{:x}/64", 0x200 + u16::from(router.vrid));
+                host.run(&["ip", "address", "add", &own, "dev", &link, "nodad"]);
             }
             host.run(&["ip", "link", "set", &link, "up"]);
         }

@@ -143,6 +143,15 @@ pub fn read_lossy(path: &Path) -> String {
 
 /// Living processes that have this `NAME=VALUE` in the environment they were started with.
 pub fn marked(variable: &str) -> Vec<u32> {
+    with_variable(|word| word == variable.as_bytes())
+}
+
+/// The same for all values that begin so.
+pub fn marked_with_prefix(variable: &str) -> Vec<u32> {
+    with_variable(|word| word.starts_with(variable.as_bytes()))
+}
+
+fn with_variable(wanted: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -150,7 +159,7 @@ pub fn marked(variable: &str) -> Vec<u32> {
         };
         // A process that ends while we look, or a zombie, has no environment.
         let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-        if environment.split(|byte| *byte == 0).any(|word| word == variable.as_bytes()) {
+        if environment.split(|byte| *byte == 0).any(&wanted) {
             found.push(pid);
         }
     }

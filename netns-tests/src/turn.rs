@@ -1,8 +1,8 @@
 //! Who may measure at the same time.
 //!
-//! Tests of whole seconds mostly sleep and may run beside each other; a test of 10 ms, or one that
-//! burns CPU, needs the machine for itself. `cargo test` runs threads and `cargo nextest` processes, so
-//! the turn is a file lock beside the build's output.
+//! One test at a time: it may run many labs beside each other, but nobody else's labs may come and go
+//! meanwhile. `cargo test` runs threads and `cargo nextest` processes, so the turn is a file lock beside
+//! the build's output.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,22 +21,18 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Together with others that can share the machine.
-    pub fn shared() -> Self {
-        Self::take(FlockArg::LockShared)
-    }
-
-    /// Alone.
+    /// Waits for it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no place for the lock.
     pub fn alone() -> Self {
-        Self::take(FlockArg::LockExclusive)
-    }
-
-    fn take(how: FlockArg) -> Self {
         let program = std::env::current_exe().expect("a test knows its program");
         let path = program.with_file_name("netns-tests.lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let lock = Flock::lock(file, how).unwrap_or_else(|(_, error)| panic!("{}: {error}", path.display()));
+        let lock = Flock::lock(file, FlockArg::LockExclusive)
+            .unwrap_or_else(|(_, error)| panic!("{}: {error}", path.display()));
         Self { _lock: lock }
     }
 }

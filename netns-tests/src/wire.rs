@@ -1,28 +1,34 @@
-//! What was on the wire: `tcpdump` at the bridge, and a small reader of what it wrote.
+//! What was on the wire: a packet socket at the bridge, and a small reader of adverts and announcements.
+//!
+//! Not `tcpdump`: it insists on changing its user, which under `unshare -Urn` it cannot.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{self, IoSliceMut, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
 use crate::lab::Lab;
-use crate::process::Process;
+use crate::observer::Worker;
 use crate::{Outcome, Stamp, ensure};
 
-/// A running capture of VRRP, ARP and neighbour discovery at the bridge.
+/// A running capture of VRRP, ARP and neighbour discovery at the bridge. Frames of the stranger are left
+/// out: they are forged.
 #[derive(Debug)]
 pub struct Capture {
     file: PathBuf,
-    read: Mutex<Read>,
-    _tcpdump: Process,
+    seen: Arc<Mutex<Seen>>,
+    _worker: Worker,
 }
 
-/// What was read of the growing file so far.
+/// What was seen so far.
 #[derive(Debug, Default)]
-struct Read {
-    offset: u64,
+struct Seen {
     adverts: Vec<Advert>,
     announcements: Vec<Announcement>,
 }
@@ -72,51 +78,52 @@ pub struct Announcement {
 }
 
 impl Capture {
-    /// Starts, and returns when frames are taken. Frames of the stranger are left out: they are forged.
+    /// Starts, and returns when frames are taken.
+    ///
+    /// # Panics
+    ///
+    /// When there is no right to capture, or no place for the file.
     pub fn start(lab: &Lab) -> Self {
         let file = lab.bridge.directory.join("bridge.pcap");
-        let mut command = lab.bridge.command("tcpdump");
-        command.args(["-i", "br0", "-n", "-U", "--immediate-mode", "-s", "2000", "-B", "8192"]);
-        command.args(["--time-stamp-precision=nano", "-w"]).arg(&file);
-        command.args(["-Z", "root"]);
-        command.arg(format!(
-            "not ether src {} and (ip proto 112 or ip6 proto 112 or arp or (icmp6 and ip6[40] == 136))",
-            lab.stranger.mac()
-        ));
-        let mut tcpdump =
-            Process::start(command, &lab.bridge.directory.join("tcpdump.log")).expect("tcpdump starts");
-        tcpdump
-            .wait_for_output("listening on", Duration::from_secs(10))
-            .unwrap_or_else(|error| panic!("{}", error.text));
-        Self { file, read: Mutex::default(), _tcpdump: tcpdump }
+        let mut pcap = PcapWriter::create(&file).expect("the lab's directory is ours");
+        let socket = lab.bridge.inside(|| open(lab.stranger.number)).expect("a packet socket at the bridge");
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let shared = seen.clone();
+        let worker = Worker::start(move |stop| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let frame = match receive(&socket) {
+                    Ok(frame) => frame,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => panic!("the capture ended: {error}"),
+                };
+                let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.adverts.extend(Advert::read(&frame));
+                seen.announcements.extend(Announcement::read(&frame));
+                pcap.add(&frame).expect("the lab's directory is ours");
+            }
+        });
+        Self { file, seen, _worker: worker }
     }
 
-    /// Reads what is new, and gives what `look` makes of all there is.
-    fn look<T>(&self, look: impl FnOnce(&Read) -> T) -> T {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let (frames, offset) = read_pcap(&self.file, read.offset);
-        read.offset = offset;
-        read.adverts.extend(frames.iter().filter_map(Advert::read));
-        read.announcements.extend(frames.iter().filter_map(Announcement::read));
-        look(&read)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All adverts so far.
     pub fn adverts(&self) -> Vec<Advert> {
-        self.look(|read| read.adverts.clone())
+        self.seen().adverts.clone()
     }
 
     /// Adverts from this address after this time.
     pub fn adverts_of(&self, source: IpAddr, after: Stamp) -> Vec<Advert> {
-        self.look(|read| {
-            let mine = read.adverts.iter().filter(|advert| advert.source == source && advert.at > after);
-            mine.cloned().collect()
-        })
+        let seen = self.seen();
+        let mine = seen.adverts.iter().filter(|advert| advert.source == source && advert.at > after);
+        mine.cloned().collect()
     }
 
     /// All announcements so far.
     pub fn announcements(&self) -> Vec<Announcement> {
-        self.look(|read| read.announcements.clone())
+        self.seen().announcements.clone()
     }
 
     /// Gives every frame to the independent checker; each advert must be right in all that it sums.
@@ -142,30 +149,113 @@ impl Capture {
     }
 }
 
-/// Frames of a classic pcap file from `offset` on (0: its beginning), whole ones only since the file may
-/// still be growing; and where to go on reading.
-fn read_pcap(file: &Path, offset: u64) -> (Vec<Frame>, u64) {
-    let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|mut file| {
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_to_end(&mut bytes)
-    });
-    let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    let mut at = 0;
-    if offset == 0 {
-        // Our tcpdump was asked for nanoseconds.
-        if read.is_err() || word(0) != Some(0xa1b2_3c4d) {
-            return (Vec::new(), 0);
+/// Writes a classic pcap file with nanoseconds.
+struct PcapWriter {
+    file: File,
+}
+
+impl PcapWriter {
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut file = File::create(path)?;
+        let words: [u32; 6] = [0xa1b2_3c4d, 4 << 16 | 2, 0, 0, 65_535, 1];
+        file.write_all(&words.map(u32::to_le_bytes).concat())?;
+        Ok(Self { file })
+    }
+
+    fn add(&mut self, frame: &Frame) -> io::Result<()> {
+        let length = frame.bytes.len() as u32;
+        let words = [frame.at.as_secs() as u32, frame.at.subsec_nanos(), length, length];
+        self.file.write_all(&[&words.map(u32::to_le_bytes).concat()[..], &frame.bytes].concat())
+    }
+}
+
+/// A packet socket on `br0` of the calling thread's namespace that hears what the bridge forwards.
+fn open(stranger: u8) -> io::Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+    // Without a protocol it hears nothing until it is bound, so that the filter is there first.
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(0, 100_000))?;
+    setsockopt(&socket, sockopt::RcvBuf, &(8 << 20))?;
+    let index = nix::net::if_::if_nametoindex("br0")?;
+    let mut filter = filter(stranger);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let membership = libc::packet_mreq {
+        mr_ifindex: index as i32,
+        mr_type: libc::PACKET_MR_PROMISC as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    // SAFETY: zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = index as i32;
+    // SAFETY: every structure lives through its call and has the length that is said.
+    let results = unsafe {
+        [
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of_val(&program) as u32,
+            ),
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_ADD_MEMBERSHIP,
+                (&raw const membership).cast(),
+                size_of_val(&membership) as u32,
+            ),
+            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32),
+        ]
+    };
+    if results.contains(&-1) { Err(io::Error::last_os_error()) } else { Ok(socket) }
+}
+
+/// VRRP, ARP and neighbour advertisements, unless the source MAC address ends with the stranger's number.
+/// A flood must cost the capture nothing.
+fn filter(stranger: u8) -> [libc::sock_filter; 14] {
+    const WORD: u16 = 0x20;
+    const HALF: u16 = 0x28;
+    const BYTE: u16 = 0x30;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    [
+        step(WORD, 8, 0, 0),
+        step(EQUAL, stranger.into(), 11, 0),
+        step(HALF, 12, 0, 0),
+        step(EQUAL, 0x0806, 8, 0),
+        step(EQUAL, 0x0800, 0, 2),
+        step(BYTE, 23, 0, 0),
+        step(EQUAL, 112, 5, 6),
+        step(EQUAL, 0x86dd, 0, 5),
+        step(BYTE, 20, 0, 0),
+        step(EQUAL, 112, 2, 0),
+        step(EQUAL, 58, 0, 2),
+        // The type of ICMPv6 is judged by the reader.
+        step(BYTE, 54, 0, 0),
+        step(RETURN, 65_535, 0, 0),
+        step(RETURN, 0, 0, 0),
+    ]
+}
+
+/// The next frame with the kernel's time of it.
+fn receive(socket: &OwnedFd) -> io::Result<Frame> {
+    let mut bytes = [0; 9000];
+    let mut space = nix::cmsg_space!(nix::sys::time::TimeSpec);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())?;
+    let stamp = message.cmsgs()?.find_map(|part| match part {
+        ControlMessageOwned::ScmTimestampns(at) => {
+            Some(Duration::new(at.tv_sec() as u64, at.tv_nsec() as u32))
         }
-        at = 24;
-    }
-    let mut frames = Vec::new();
-    while let (Some(seconds), Some(part), Some(length)) = (word(at), word(at + 4), word(at + 8)) {
-        let Some(frame) = bytes.get(at + 16..at + 16 + length as usize) else { break };
-        frames.push(Frame { at: Duration::new(seconds.into(), part), bytes: frame.to_vec() });
-        at += 16 + length as usize;
-    }
-    (frames, offset + at as u64)
+        _ => None,
+    });
+    let (length, at) = (message.bytes, stamp.unwrap_or_else(crate::now));
+    Ok(Frame { at, bytes: bytes[..length].to_vec() })
 }
 
 fn mac(bytes: &[u8]) -> String {
