@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{AdverInterval, Priority, Version, Vrid};
 
 /// Parameters of one virtual router on this host (RFC 9568 §6.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RouterConfig {
     /// Of the adverts.
     pub version: Version,

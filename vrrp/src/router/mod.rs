@@ -21,7 +21,7 @@ use crate::{AdverInterval, Priority, Version, active_down_interval, skew_time};
 /// Departures from the RFCs, all in the table of the crate's documentation: a priority of 0 never lengthens the
 /// Active_Down_Timer (H-3), immediate adverts are rate-limited (H-5), and an address owner takes part in the election
 /// (erratum 8298).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualRouter {
     config: RouterConfig,
     /// Effective: configured, then as tracked.
@@ -167,6 +167,27 @@ impl VirtualRouter {
     /// Active_Down_Interval with the effective priority and [`VirtualRouter::active_adver_interval`].
     pub fn active_down_interval(&self) -> Duration {
         self.active_down_interval_at(self.active_adver_interval())
+    }
+
+    /// This router as if everything had happened `by` earlier, seen at `now`. What is over and has no effect any more is
+    /// forgotten, so that routers that will behave alike are equal: for exploring all their states.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn earlier(&self, now: Instant, by: Duration) -> Self {
+        let mut router = self.clone();
+        let adver_interval = router.adver_interval();
+        match &mut router.state {
+            State::Initialize => {}
+            State::Backup { active_down_timer, preempt_from, .. } => {
+                *active_down_timer -= by;
+                *preempt_from = preempt_from.map(|preempt_from| (preempt_from - by).max(now));
+            }
+            State::Active { adver_timer, answers } => {
+                *adver_timer -= by;
+                *answers = answers.earlier(now, by, adver_interval);
+            }
+        }
+        router
     }
 
     fn start(&mut self, now: Instant) {

@@ -75,6 +75,17 @@ impl Answers {
     /// Immediate adverts in one advertisement interval.
     pub const MOST: u8 = 10;
 
+    /// As if given `by` earlier; forgotten when the interval is over at `now`.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn earlier(self, now: Instant, by: Duration, adver_interval: Duration) -> Self {
+        match self.since.map(|since| since - by) {
+            Some(since) if now.saturating_duration_since(since) < adver_interval => {
+                Self { since: Some(since), ..self }
+            }
+            _ => Self::default(),
+        }
+    }
+
     /// Whether one more may be sent now; if so, it is counted.
     pub(super) fn permit(&mut self, now: Instant, adver_interval: Duration) -> bool {
         let window_is_over =
