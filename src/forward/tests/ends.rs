@@ -258,12 +258,12 @@ async fn both_legs_carry_the_socket_options() {
 async fn a_reader_that_pauses_for_longer_than_the_user_timeout_is_not_cut() {
     let (socket, address) = serve().await;
     let mut config = listener(vec![backend("a", address)]);
-    config.user_timeout = Some(Duration::from_millis(400));
+    config.user_timeout = Some(Duration::from_secs(1));
     let bench = Bench::start(config).await;
     let (mut client, mut backend) = join(&bench, &socket).await;
     let sent = fill(&mut backend).await;
     // The kernel would end the connection of the client within this time.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(bench.status().sessions, 1);
     backend.shutdown().await.unwrap();
     let (bytes, ending) = read_out(&mut client).await;
