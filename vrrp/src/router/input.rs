@@ -27,8 +27,9 @@ pub enum Input {
     PriorityChanged(Priority),
     /// Our adverts have another source from now on.
     PrimaryAddressChanged(IpAddr),
-    /// Other parameters, without leaving the state. Another version or VRID is another virtual router: shut this one
-    /// down and start a new one.
+    /// Other parameters, without leaving the state. The effective priority is the configured one again: give
+    /// `PriorityChanged` after it if something is tracked. Another version or VRID is another virtual router: shut this
+    /// one down and start a new one.
     Reconfigured(RouterConfig),
     /// It cannot take part: interface down, check failed, address could not be added. `Startup` when it can again.
     Fault,
