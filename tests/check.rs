@@ -98,6 +98,12 @@ fn a_missing_file_is_an_error_that_names_it() {
     assert_eq!(json["findings"][0]["file"], "/nonexistent/vipd.conf");
 }
 
+fn timed(file: &Path) -> (Duration, (Option<i32>, Value)) {
+    let started = Instant::now();
+    let found = findings(file);
+    (started.elapsed(), found)
+}
+
 /// Every keepalived configuration below `VIPD_CORPUS` (a directory with `maintainer` and `wild/keepalived`), if
 /// there is one; our own examples always. With the limit of the release build:
 /// `VIPD_CORPUS=DIR cargo test --release --test check`.
@@ -120,9 +126,14 @@ fn no_file_of_the_corpus_makes_it_panic_hang_or_complain_without_a_place() {
     }
     let mut slowest = (Duration::ZERO, PathBuf::new());
     for (_directory, path) in &files {
-        let started = Instant::now();
-        let (code, json) = findings(path);
-        let took = started.elapsed();
+        let (mut took, mut found) = timed(path);
+        // Other work on the machine is not what is measured: two more chances.
+        for _ in 0..2 {
+            if took >= LONGEST_CHECK {
+                (took, found) = timed(path);
+            }
+        }
+        let (code, json) = found;
         let name = path.display();
         assert!(took < LONGEST_CHECK, "{name}: took {took:?}");
         let errors = json["errors"].as_u64().unwrap();
