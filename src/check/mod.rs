@@ -1,10 +1,36 @@
 //! Is it healthy? Runs every check at its interval and publishes what it found.
 //!
-//! One kind of check serves the election and the forwarder: both subscribe to the same verdict.
+//! One kind of check serves the election and the forwarder: both subscribe to the same verdict. Everything
+//! here runs on the workers; nothing waits for a subscriber.
 
-use std::time::SystemTime;
+mod apiserver;
+mod blocking;
+mod entry;
+mod file;
+mod health;
+mod http;
+mod interface;
+mod process;
+pub(crate) mod program;
+mod schedule;
+mod script;
+mod tcp;
+mod tls;
 
-use crate::observe::event::Health;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use config::ready::{Check, Place, Probe};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::entry::Entry;
+pub use self::health::HealthCounter;
+use self::schedule::Probing;
+use crate::observe::event::{EventSender, Health};
+use crate::observe::status::CheckStatus;
 
 /// What a check says now. Published through a `tokio::sync::watch` channel whenever health, value or
 /// detail change.
@@ -20,4 +46,155 @@ pub struct Verdict {
     pub streak: (u32, u32),
     /// When the health last changed.
     pub since: SystemTime,
+}
+
+/// All checks of the daemon. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Checks(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    runtime: tokio::runtime::Handle,
+    events: EventSender,
+    running: Mutex<Vec<RunningCheck>>,
+}
+
+#[derive(Debug)]
+struct RunningCheck {
+    check: Check,
+    entry: Arc<Entry>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Checks {
+    /// Starts probing. Every check is unknown until its first result.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(checks: &[Check], events: EventSender) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        let this = Self(Arc::new(Inner { runtime, events, running: Mutex::default() }));
+        this.reload(checks);
+        this
+    }
+
+    /// Verdicts of the check with this name, now and whenever they change. The channel outlives reloads
+    /// that keep the name.
+    pub fn subscribe(&self, name: &str) -> Option<watch::Receiver<Verdict>> {
+        self.lock().iter().find(|running| running.check.name == name).map(|running| running.entry.subscribe())
+    }
+
+    /// All checks, in the order of the configuration.
+    pub fn status(&self) -> Vec<CheckStatus> {
+        self.lock().iter().map(|running| running.entry.status()).collect()
+    }
+
+    /// Takes on another configuration. Unchanged checks keep their state and schedule. A changed check
+    /// keeps its verdict until its new probe has given a result that decides; new ones start, and those
+    /// that are gone are ended with what they run.
+    pub fn reload(&self, checks: &[Check]) {
+        let mut running = self.lock();
+        let mut before = std::mem::take(&mut *running);
+        for check in checks {
+            let known = before.iter().position(|old| old.check.name == check.name);
+            running.push(match known.map(|index| before.swap_remove(index)) {
+                Some(old) if same(&old.check, check) => RunningCheck { check: check.clone(), ..old },
+                Some(old) => self.replace(old, check),
+                None => self.begin(check, Arc::new(Entry::new(check, self.0.events.clone())), None),
+            });
+        }
+        for gone in before {
+            gone.stop.send_replace(true);
+        }
+    }
+
+    /// Ends all checks: running scripts get SIGTERM, and SIGKILL one second later.
+    pub async fn stop(&self) {
+        let running = std::mem::take(&mut *self.lock());
+        for check in &running {
+            check.stop.send_replace(true);
+        }
+        for check in running {
+            // An error is a panic in there, and the check is over in that case too.
+            let _ = check.task.await;
+        }
+    }
+
+    fn replace(&self, old: RunningCheck, check: &Check) -> RunningCheck {
+        old.stop.send_replace(true);
+        self.begin(check, old.entry, Some(old.task))
+    }
+
+    /// The new run begins when the old one has ended.
+    fn begin(&self, check: &Check, entry: Arc<Entry>, old: Option<JoinHandle<()>>) -> RunningCheck {
+        let (stop, stopped) = watch::channel(false);
+        let task = {
+            let (check, entry) = (check.clone(), Arc::clone(&entry));
+            self.0.runtime.spawn(async move {
+                if let Some(old) = old {
+                    let _ = old.await;
+                    entry.reconfigure(&check);
+                }
+                let probe = probe(&check);
+                schedule::run(check, probe, entry, stopped).await;
+            })
+        };
+        RunningCheck { check: check.clone(), entry, stop, task }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<RunningCheck>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn probe(check: &Check) -> Box<dyn Probing> {
+    match &check.probe {
+        Probe::Script(command) => Box::new(script::ScriptProbe::new(command.clone())),
+        Probe::Http(probe) => Box::new(http::HttpCheck::new(probe)),
+        Probe::Apiserver(probe) => Box::new(apiserver::ApiserverCheck::new(probe)),
+        Probe::Tcp { target } => Box::new(tcp::TcpCheck::new(target.clone())),
+        Probe::Process { name, quorum, quorum_max } => {
+            Box::new(process::ProcessCheck::new(name, *quorum, *quorum_max))
+        }
+        Probe::File { path, expect } => Box::new(file::FileCheck::new(path.clone(), expect.clone())),
+        Probe::Interface { name } => Box::new(interface::InterfaceCheck::new(name.clone())),
+    }
+}
+
+/// Equal apart from where they are written.
+fn same(a: &Check, b: &Check) -> bool {
+    let nowhere = Place { file: "".into(), line: 0, column: 0 };
+    let without_place = |check: &Check| {
+        let mut check = Check { place: nowhere.clone(), ..check.clone() };
+        if let Probe::Script(command) = &mut check.probe {
+            command.place = nowhere.clone();
+        }
+        check
+    };
+    without_place(a) == without_place(b)
+}
+
+/// A value as it is said in the middle of a sentence.
+pub(crate) struct Spoken<T>(pub(crate) T);
+
+impl fmt::Display for Spoken<Duration> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = self.0.as_millis();
+        if milliseconds < 1000 {
+            write!(f, "{milliseconds} ms")
+        } else {
+            write!(f, "{} s", self.0.as_millis() as f64 / 1000.0)
+        }
+    }
+}
+
+impl fmt::Display for Spoken<&io::Error> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.raw_os_error() {
+            // "No such file or directory", without the number that std adds.
+            Some(number) => f.write_str(nix::errno::Errno::from_raw(number).desc()),
+            None => write!(f, "{}", self.0),
+        }
+    }
 }

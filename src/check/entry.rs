@@ -1,0 +1,166 @@
+//! What is known of one check: its verdict for subscribers, its counters for people.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use config::ready::{Check, HttpProbe, Probe};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::Verdict;
+use super::health::HealthCounter;
+use super::schedule::Outcome;
+use crate::observe::event::{EventSender, Health, Kind};
+use crate::observe::status::{CheckStatus, Histogram};
+
+/// Shared by the task that probes and everybody who asks.
+#[derive(Debug)]
+pub(super) struct Entry {
+    name: String,
+    events: EventSender,
+    verdict: watch::Sender<Verdict>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    kind: &'static str,
+    counter: HealthCounter,
+    succeeded: u64,
+    failed: u64,
+    skipped: u64,
+    last_duration: Option<Duration>,
+    durations: Histogram,
+}
+
+impl Entry {
+    /// Nothing is known yet.
+    pub(super) fn new(check: &Check, events: EventSender) -> Self {
+        let verdict = Verdict {
+            health: Health::Unknown,
+            value: None,
+            detail: "no result yet".to_owned(),
+            streak: (0, check.fall.max(1)),
+            since: SystemTime::now(),
+        };
+        let state = State {
+            kind: kind(&check.probe),
+            counter: counter(check),
+            succeeded: 0,
+            failed: 0,
+            skipped: 0,
+            last_duration: None,
+            durations: Histogram::default(),
+        };
+        Self {
+            name: check.name.clone(),
+            events,
+            verdict: watch::Sender::new(verdict),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Verdict> {
+        self.verdict.subscribe()
+    }
+
+    /// The check was written anew: it counts from the start, and what is published stays until the new
+    /// probe has decided.
+    pub(super) fn reconfigure(&self, check: &Check) {
+        let mut state = self.lock();
+        state.kind = kind(&check.probe);
+        state.counter = counter(check);
+    }
+
+    pub(super) fn skipped(&self, runs: u64) {
+        self.lock().skipped += runs;
+    }
+
+    /// Counts a result and publishes what changed.
+    pub(super) fn record(&self, outcome: Outcome, duration: Duration) {
+        let (health, streak) = {
+            let mut state = self.lock();
+            state.last_duration = Some(duration);
+            state.durations.record(duration);
+            if outcome.success {
+                state.succeeded += 1;
+            } else {
+                state.failed += 1;
+            }
+            (state.counter.count(outcome.success), state.counter.failures())
+        };
+        let before = self.verdict.borrow().clone();
+        // A check that was written anew keeps what it had until it knows better.
+        let health = if health == Health::Unknown { before.health } else { health };
+        let since = if health == before.health { before.since } else { SystemTime::now() };
+        let after = Verdict { health, value: outcome.value, detail: outcome.detail, streak, since };
+        if after == before {
+            return;
+        }
+        self.verdict.send_replace(after.clone());
+        if health == before.health {
+            debug!(check = self.name, detail = after.detail, "check gave another result");
+        } else {
+            self.tell(before.health, after);
+        }
+    }
+
+    fn tell(&self, from: Health, verdict: Verdict) {
+        let to = verdict.health;
+        let detail = verdict.detail;
+        let (failed, of) = verdict.streak;
+        if to == Health::Down {
+            warn!(check = self.name, %from, %to, failed, of, detail, "check changed its health");
+        } else {
+            info!(check = self.name, %from, %to, detail, "check changed its health");
+        }
+        self.events.send(Kind::Check { check: self.name.clone(), from, to, detail });
+    }
+
+    pub(super) fn status(&self) -> CheckStatus {
+        let verdict = self.verdict.borrow().clone();
+        let state = self.lock();
+        let (streak, needed) = state.counter.towards_change();
+        CheckStatus {
+            name: self.name.clone(),
+            kind: state.kind.to_owned(),
+            health: verdict.health,
+            since: verdict.since,
+            detail: verdict.detail,
+            streak,
+            needed,
+            succeeded: state.succeeded,
+            failed: state.failed,
+            skipped: state.skipped,
+            last_duration: state.last_duration,
+            durations: state.durations.clone(),
+            value: verdict.value,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn counter(check: &Check) -> HealthCounter {
+    HealthCounter::new(check.rise, check.fall, check.first_result_decides)
+}
+
+/// The word that people see.
+fn kind(probe: &Probe) -> &'static str {
+    match probe {
+        Probe::Script(_) => "script",
+        Probe::Http(HttpProbe { tls: None, .. }) => "http",
+        Probe::Http(_) => "https",
+        Probe::Apiserver(_) => "apiserver",
+        Probe::Tcp { .. } => "tcp",
+        Probe::Process { .. } => "process",
+        Probe::File { .. } => "file",
+        Probe::Interface { .. } => "interface",
+    }
+}

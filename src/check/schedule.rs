@@ -1,0 +1,149 @@
+//! When to probe: ticks without drift, one run at a time, nothing longer than its timeout.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::ready::Check;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::entry::Entry;
+
+/// A future that is known only at run time.
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// From SIGTERM to SIGKILL when the daemon stops.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+/// Most that a first run is put off so that probes do not all start together.
+const MAX_JITTER: Duration = Duration::from_millis(50);
+
+/// What one run found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Healthy.
+    pub(super) success: bool,
+    /// Fit for the middle of a sentence.
+    pub(super) detail: String,
+    /// Number read from a file.
+    pub(super) value: Option<i64>,
+}
+
+impl Outcome {
+    /// A good result.
+    pub(super) fn success(detail: impl Into<String>) -> Self {
+        Self { success: true, detail: detail.into(), value: None }
+    }
+
+    /// A bad result.
+    pub(super) fn failure(detail: impl Into<String>) -> Self {
+        Self { success: false, detail: detail.into(), value: None }
+    }
+}
+
+/// One kind of probe.
+pub(super) trait Probing: Send {
+    /// Runs once and gives a result, at the latest when `timeout` is over. May be dropped at any time.
+    fn probe(&mut self, timeout: Duration) -> BoxFuture<'_, Outcome>;
+
+    /// Ends when nothing of the last run is left that must not meet the next one. May be dropped and
+    /// called again.
+    fn settle(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    /// Ends what is still going on, by force after `grace`.
+    fn stop(&mut self, _grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// Probes at `check.interval` from start to start until `stop` is set or its sender is gone.
+pub(super) async fn run(
+    check: Check,
+    mut probe: Box<dyn Probing>,
+    entry: Arc<Entry>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let stopped = async { stop.wait_for(|stop| *stop).await.map(drop) };
+    tokio::select! {
+        biased;
+        _ = stopped => {}
+        () = probe_for_ever(&check, probe.as_mut(), &entry) => {}
+    }
+    probe.stop(STOP_GRACE).await;
+}
+
+async fn probe_for_ever(check: &Check, probe: &mut dyn Probing, entry: &Entry) {
+    let mut ticks = Ticks {
+        next: Instant::now() + jitter(check),
+        interval: check.interval.max(Duration::from_millis(1)),
+        entry,
+    };
+    loop {
+        sleep_until(ticks.next).await;
+        ticks.next += ticks.interval;
+        let started = Instant::now();
+        let outcome = ticks.skip_while(probe.probe(check.timeout)).await;
+        entry.record(outcome, started.elapsed());
+        ticks.skip_while(probe.settle()).await;
+    }
+}
+
+struct Ticks<'a> {
+    next: Instant,
+    interval: Duration,
+    entry: &'a Entry,
+}
+
+impl Ticks<'_> {
+    /// Leaves out every tick that comes before the future ends.
+    async fn skip_while<T>(&mut self, mut future: BoxFuture<'_, T>) -> T {
+        let mut said = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut future => {
+                    self.skip_past();
+                    return result;
+                }
+                () = sleep_until(self.next) => {
+                    if !std::mem::replace(&mut said, true) {
+                        warn!(check = self.entry.name(), "check is still running, run skipped");
+                    }
+                    self.skip(1);
+                }
+            }
+        }
+    }
+
+    /// After a pause of the whole process many ticks may have passed at once.
+    fn skip_past(&mut self) {
+        let late = Instant::now().saturating_duration_since(self.next);
+        if late > Duration::ZERO {
+            let ticks = (late.as_nanos() - 1) / self.interval.as_nanos();
+            self.skip(u32::try_from(ticks).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn skip(&mut self, ticks: u32) {
+        self.entry.skipped(u64::from(ticks));
+        self.next += self.interval.saturating_mul(ticks);
+    }
+}
+
+/// The same for the same name at every start: below a twentieth of the interval, at most 50 ms. Scripts
+/// start at once, as in keepalived.
+fn jitter(check: &Check) -> Duration {
+    if matches!(check.probe, config::ready::Probe::Script(_)) {
+        return Duration::ZERO;
+    }
+    // FNV-1a.
+    let hash = check
+        .name
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (check.interval / 20).min(MAX_JITTER) * (hash % 1000) / 1000
+}

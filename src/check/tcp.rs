@@ -1,0 +1,99 @@
+//! Does a TCP connect succeed? Connects and closes.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use config::ready::Target;
+use tokio::net::TcpStream;
+
+use super::Spoken;
+use super::blocking::Blocking;
+use super::schedule::{BoxFuture, Outcome, Probing};
+
+/// Connects to one target.
+#[derive(Debug)]
+pub(super) struct TcpCheck {
+    resolver: Resolver,
+    target: Target,
+}
+
+impl TcpCheck {
+    pub(super) fn new(target: Target) -> Self {
+        Self { resolver: Resolver::new(&target), target }
+    }
+
+    async fn connect(&mut self, timeout: Duration) -> Outcome {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let addresses = match tokio::time::timeout_at(deadline, self.resolver.lookup()).await {
+            Ok(Ok(addresses)) => addresses,
+            Ok(Err(error)) => return Outcome::failure(error),
+            Err(_) => return Outcome::failure(unresolved(&self.target, timeout)),
+        };
+        let mut last = None;
+        for address in addresses {
+            match tokio::time::timeout_at(deadline, TcpStream::connect(address)).await {
+                Ok(Ok(_connected)) => return Outcome::success("connected"),
+                Ok(Err(error)) => last = Some(error),
+                Err(_) => return Outcome::failure(format!("connect timed out after {}", Spoken(timeout))),
+            }
+        }
+        Outcome::failure(match last {
+            Some(error) => connect_failure(&error),
+            None => format!("{} has no address", self.target.host),
+        })
+    }
+}
+
+impl Probing for TcpCheck {
+    fn probe(&mut self, timeout: Duration) -> BoxFuture<'_, Outcome> {
+        Box::pin(self.connect(timeout))
+    }
+}
+
+/// The name of the target did not become an address in time.
+pub(super) fn unresolved(target: &Target, timeout: Duration) -> String {
+    format!("{} not resolved after {}", target.host, Spoken(timeout))
+}
+
+/// Why a connect failed: `connect refused`, `no route to host`.
+pub(super) fn connect_failure(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
+        // The kernel gave up by itself.
+        io::ErrorKind::TimedOut => "connect timed out".to_owned(),
+        _ => format!("connect failed: {}", Spoken(error)),
+    }
+}
+
+/// Addresses of a target, asked for anew every time unless it is an address itself.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    target: Target,
+    literal: Option<IpAddr>,
+    lookup: Blocking<io::Result<Vec<SocketAddr>>>,
+}
+
+impl Resolver {
+    pub(super) fn new(target: &Target) -> Self {
+        let literal = target.host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        Self { target: target.clone(), literal, lookup: Blocking::default() }
+    }
+
+    /// # Errors
+    /// Says why there is no address.
+    pub(super) async fn lookup(&mut self) -> Result<Vec<SocketAddr>, String> {
+        if let Some(address) = self.literal {
+            return Ok(vec![SocketAddr::new(address, self.target.port)]);
+        }
+        let (host, port) = (self.target.host.clone(), self.target.port);
+        let found = self.lookup.ask(move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect));
+        found.await.and_then(std::convert::identity).map_err(|error: io::Error| {
+            let said = Spoken(&error).to_string();
+            let said = said.strip_prefix("failed to lookup address information: ").unwrap_or(&said);
+            format!("{} not resolved: {said}", self.target.host)
+        })
+    }
+}
