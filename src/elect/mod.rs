@@ -1,1 +1,111 @@
 //! Who holds the VIP? Drives `vrrp` machines with real sockets and timers.
+//!
+//! [`Engine`] is one thread with a runtime of its own: sockets, timers, address moves, announcements, and
+//! nothing that waits for a script, a probe, a log or a lock. The rest of the daemon talks to it through
+//! [`EngineHandle`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::ready::Config;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::check::Verdict;
+use crate::observe::status::{Histogram, InstanceStatus};
+
+mod deadlines;
+mod discards;
+mod engine;
+mod filter;
+mod instance;
+pub mod priority;
+mod realtime;
+pub mod socket;
+mod timer;
+
+pub use engine::{Engine, StartError};
+
+/// What the rest of the daemon may ask of the engine.
+#[derive(Debug)]
+pub enum Command {
+    /// A check has news.
+    Verdict {
+        /// Its name.
+        check: String,
+        /// What it says.
+        verdict: Verdict,
+    },
+    /// What is.
+    Status(oneshot::Sender<EngineStatus>),
+    /// Run this from now on. Instances that did not change notice nothing.
+    Apply(Arc<Config>, oneshot::Sender<()>),
+    /// Priority 0, addresses off, end. Answered when the last address is gone.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What the engine knows.
+#[derive(Clone, Debug, Default)]
+pub struct EngineStatus {
+    /// In the order of the configuration; `why` is left empty.
+    pub instances: Vec<InstanceStatus>,
+    /// How late timers fired.
+    pub lateness: Histogram,
+    /// Adverts that belong to no instance, by reason.
+    pub discarded: BTreeMap<String, u64>,
+}
+
+/// The way to a running engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+/// The engine is gone or does not answer.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the engine thread does not answer")]
+pub struct EngineGone;
+
+impl EngineHandle {
+    /// Tells the engine what a check says.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn verdict(&self, check: String, verdict: Verdict) -> Result<(), EngineGone> {
+        self.commands.send(Command::Verdict { check, verdict }).await.map_err(|_| EngineGone)
+    }
+
+    /// Asks for everything the engine knows.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn status(&self) -> Result<EngineStatus, EngineGone> {
+        self.ask(Command::Status).await
+    }
+
+    /// Runs another configuration from now on.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn apply(&self, config: Arc<Config>) -> Result<(), EngineGone> {
+        self.ask(|done| Command::Apply(config, done)).await
+    }
+
+    /// Gives up everything in good order; returns when the last address is gone.
+    ///
+    /// # Errors
+    /// The engine had ended already.
+    pub async fn shutdown(&self) -> Result<(), EngineGone> {
+        self.ask(Command::Shutdown).await
+    }
+
+    /// Returns when the engine has ended, whoever ended it.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineGone> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| EngineGone)?;
+        answered.await.map_err(|_| EngineGone)
+    }
+}

@@ -69,7 +69,7 @@ pub enum Fault {
     Check {
         /// Its name.
         check: String,
-        /// What it last said.
+        /// `failed 3 of 3: connect refused`.
         detail: String,
     },
     /// A check that must be up has not given its first result.
@@ -94,7 +94,7 @@ impl fmt::Display for Fault {
             Self::NoSourceAddress { interface, wanted } => {
                 write!(f, "{interface} has no {wanted} address")
             }
-            Self::Check { check, detail } => write!(f, "check {check} failed: {detail}"),
+            Self::Check { check, detail } => write!(f, "check {check} {detail}"),
             Self::CheckUnknown { check } => write!(f, "check {check} has given no result yet"),
             Self::Socket { error } => write!(f, "{error}"),
         }
@@ -151,6 +151,24 @@ pub enum Reason {
         /// How late.
         lateness: Duration,
     },
+}
+
+impl Reason {
+    /// Short word for counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Owner => "owner",
+            Self::ActiveDown { .. } => "active_down",
+            Self::ActiveReleased { .. } => "active_released",
+            Self::HigherPriority { .. } => "higher_priority",
+            Self::HigherAddress { .. } => "higher_address",
+            Self::Fault { .. } => "fault",
+            Self::FaultCleared => "fault_cleared",
+            Self::Stopped => "stopped",
+            Self::Resurrected { .. } => "resurrected",
+        }
+    }
 }
 
 impl fmt::Display for Reason {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use super::event::{Reason, State};
-use super::status::{InstanceStatus, Peer};
+use super::status::{InstanceStatus, Peer, Weight};
 
 /// The sentence for [`InstanceStatus::why`], from all its other fields.
 ///
@@ -100,17 +100,22 @@ fn waiting(instance: &InstanceStatus, now: SystemTime) -> String {
 
 /// `99 = 101 - 2 (check apiserver failed 3 of 3: connect refused)`, or the bare number.
 pub fn ours(instance: &InstanceStatus) -> String {
-    let mut sum = instance.priority.to_string();
-    if instance.weights.is_empty() {
+    sum(instance.priority, instance.base_priority, &instance.weights)
+}
+
+/// The same from its parts: effective priority, configured priority, what moves it.
+pub fn sum(priority: u8, base: u8, weights: &[Weight]) -> String {
+    let mut sum = priority.to_string();
+    if weights.is_empty() {
         return sum;
     }
-    let _ = write!(sum, " = {}", instance.base_priority);
-    for weight in &instance.weights {
+    let _ = write!(sum, " = {base}");
+    for weight in weights {
         let sign = if weight.delta < 0 { '-' } else { '+' };
         let _ = write!(sum, " {sign} {} ({} {})", weight.delta.unsigned_abs(), weight.object, weight.detail);
     }
-    let total = i32::from(instance.base_priority) + instance.weights.iter().map(|w| w.delta).sum::<i32>();
-    if total != i32::from(instance.priority) {
+    let total = i32::from(base) + weights.iter().map(|weight| weight.delta).sum::<i32>();
+    if total != i32::from(priority) {
         let _ = write!(sum, ", kept within 1 to 254");
     }
     sum
@@ -135,7 +140,7 @@ mod tests {
     use super::*;
     use crate::observe::event::Fault;
     use crate::observe::sample;
-    use crate::observe::status::{AddressStatus, Weight};
+    use crate::observe::status::AddressStatus;
 
     fn instance(state: State) -> InstanceStatus {
         InstanceStatus { state, active: None, last_reason: None, ..sample::instance("VI_1") }
@@ -246,9 +251,12 @@ mod tests {
         let mut fault = instance(State::Fault);
         fault.faults = vec![
             Fault::InterfaceDown { interface: "eth0".into() },
-            Fault::Check { check: "chk".into(), detail: "exited with status 1".into() },
+            Fault::Check { check: "chk".into(), detail: "failed 1 of 1: exited with status 1".into() },
         ];
-        assert_eq!(said(&fault), "fault: interface eth0 is down; check chk failed: exited with status 1");
+        assert_eq!(
+            said(&fault),
+            "fault: interface eth0 is down; check chk failed 1 of 1: exited with status 1"
+        );
     }
 
     #[test]

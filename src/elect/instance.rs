@@ -1,0 +1,406 @@
+//! One instance: a `VirtualRouter` and what this host knows around it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use config::ready::{self, Effect, Family, Transport, VirtualAddress};
+use vrrp::{
+    AdverInterval, Advertisement, ChecksumCoverage, Ladder, Priority, RouterConfig, UnicastPeer,
+    VirtualAddresses, VirtualRouter, Vrid,
+};
+
+use super::priority::{self, Object, Standing, Tracked};
+use crate::check::Verdict;
+use crate::hold::{Link, Links};
+use crate::observe::event::{Fault, Health, Reason, State};
+use crate::observe::status::{AddressStatus, Counters, InstanceStatus, Peer};
+
+/// Priority of the address owner.
+const OWNER: u8 = 255;
+
+/// Work on the addresses of one instance; done one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressWork {
+    /// Put all of them on.
+    Add,
+    /// Tell the network.
+    Announce,
+    /// Take all of them off.
+    Remove,
+    /// Put back what somebody deleted.
+    Restore(Vec<VirtualAddress>),
+    /// Take off what does not belong here, and say why.
+    Clean(Vec<VirtualAddress>, &'static str),
+}
+
+/// Somebody's last accepted advert.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    pub address: IpAddr,
+    pub priority: u8,
+    pub interval: Duration,
+    pub at: Instant,
+}
+
+#[derive(Debug)]
+pub struct Instance {
+    pub config: ready::Instance,
+    pub router: VirtualRouter,
+    pub ladder: Ladder,
+    /// Index of its interface, while that exists.
+    pub ifindex: Option<u32>,
+    /// Source of its adverts, once known.
+    pub source: Option<IpAddr>,
+    pub socket_error: Option<String>,
+    pub standing: Standing,
+    /// Everything that keeps it from taking part, `standing.faults` included.
+    pub faults: Vec<Fault>,
+    pub state: State,
+    pub since: SystemTime,
+    pub last_reason: Option<Reason>,
+    /// When the state that it is in now began, for "no advert for …".
+    pub entered: Instant,
+    pub heard: Option<Heard>,
+    /// How late its last timer fired.
+    pub lateness: Duration,
+    pub counters: Counters,
+    pub work: VecDeque<AddressWork>,
+    pub busy: bool,
+    /// Addresses that the kernel refused; not tried again until something changes.
+    pub refused: HashSet<IpAddr>,
+    pub restores: RestoreLimit,
+    identification: u16,
+    message: Vec<u8>,
+}
+
+/// What an instance looks at when it reckons its standing.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    pub links: &'a Links,
+    pub verdicts: &'a HashMap<String, Verdict>,
+    /// Virtual addresses of all instances: none of them is a source.
+    pub virtual_addresses: &'a HashSet<IpAddr>,
+}
+
+impl Instance {
+    pub fn new(config: ready::Instance, now: Instant) -> Self {
+        let unknown = match config.family {
+            Family::Ipv4 => IpAddr::from([0, 0, 0, 0]),
+            Family::Ipv6 => IpAddr::from([0_u16; 8]),
+        };
+        let source = config.source;
+        let priority = config.priority;
+        Self {
+            router: VirtualRouter::new(router_config(&config, priority, source.unwrap_or(unknown))),
+            ladder: ladder(&config, source),
+            ifindex: None,
+            source,
+            socket_error: None,
+            standing: Standing { priority, ..Standing::default() },
+            faults: Vec::new(),
+            state: State::Initialize,
+            since: SystemTime::now(),
+            last_reason: None,
+            entered: now,
+            heard: None,
+            lateness: Duration::ZERO,
+            counters: Counters::default(),
+            work: VecDeque::new(),
+            busy: false,
+            refused: HashSet::new(),
+            restores: RestoreLimit::default(),
+            identification: 0,
+            message: Vec::new(),
+            config,
+        }
+    }
+
+    /// Runs with another configuration from now on; the state stays.
+    pub fn reconfigure(&mut self, config: ready::Instance) {
+        self.config = config;
+        self.ladder = ladder(&self.config, self.source);
+        self.refused.clear();
+    }
+
+    /// What the machine is to be told after [`Instance::reconfigure`] or another standing.
+    pub fn router_config(&self) -> RouterConfig {
+        let source = self.source.unwrap_or(self.router.config().primary_address);
+        router_config(&self.config, self.standing.priority, source)
+    }
+
+    pub fn holds(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.config.addresses.iter().chain(&self.config.excluded)
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.state == State::Active
+    }
+
+    /// Looks at interface, source, checks and tracked interfaces again.
+    pub fn look_around(&mut self, around: Surroundings<'_>) {
+        let link = around.links.by_name(&self.config.interface);
+        self.ifindex = link.map(|link| link.index);
+        let source = self.config.source.or_else(|| self.first_address(link?, around.virtual_addresses));
+        if source != self.source {
+            self.source = source.or(self.source);
+            self.ladder = ladder(&self.config, self.source);
+        }
+        let checks = self.config.track_checks.iter().map(|track| {
+            let verdict = around.verdicts.get(&track.check);
+            Tracked {
+                object: Object::Check(&track.check),
+                effect: track.effect,
+                health: verdict.map_or(Health::Unknown, |verdict| verdict.health),
+                value: verdict.and_then(|verdict| verdict.value),
+                detail: verdict.map_or_else(String::new, said),
+            }
+        });
+        let interfaces = self.config.track_interfaces.iter().map(|track| {
+            let up = around.links.by_name(&track.interface).is_some_and(|link| link.up);
+            Tracked {
+                object: Object::Interface(&track.interface),
+                effect: track.effect,
+                health: if up { Health::Up } else { Health::Down },
+                value: None,
+                detail: if up { "is up".into() } else { "is down".into() },
+            }
+        });
+        self.standing = priority::standing(self.config.priority, interfaces.chain(checks));
+
+        let interface = || self.config.interface.clone();
+        let mut faults = Vec::new();
+        match link {
+            None => faults.push(Fault::InterfaceMissing { interface: interface() }),
+            Some(link) if !link.up && self.tracks_own_interface() => {
+                faults.push(Fault::InterfaceDown { interface: interface() });
+            }
+            Some(_) => {}
+        }
+        if link.is_some() && source.is_none() {
+            let wanted = match self.config.family {
+                Family::Ipv4 => "IPv4",
+                Family::Ipv6 => "IPv6 link-local",
+            };
+            faults.push(Fault::NoSourceAddress { interface: interface(), wanted: wanted.into() });
+        }
+        if let Some(error) = &self.socket_error {
+            faults.push(Fault::Socket { error: error.clone() });
+        }
+        let own_down = Fault::InterfaceDown { interface: interface() };
+        faults.extend(self.standing.faults.iter().filter(|fault| **fault != own_down).cloned());
+        self.faults = faults;
+    }
+
+    /// keepalived's choice: the first address of the interface, for IPv6 the first link-local one. A virtual
+    /// address is none, except for the owner, whose own address it is.
+    fn first_address(&self, link: &Link, virtual_addresses: &HashSet<IpAddr>) -> Option<IpAddr> {
+        let fits = |address: &IpAddr| match address {
+            IpAddr::V4(_) => self.config.family == Family::Ipv4,
+            IpAddr::V6(address) => self.config.family == Family::Ipv6 && address.is_unicast_link_local(),
+        };
+        let candidates = || link.addresses.iter().map(|one| one.address).filter(fits);
+        let own = candidates().find(|address| !virtual_addresses.contains(address));
+        own.or_else(|| candidates().next().filter(|_| self.config.priority == OWNER))
+    }
+
+    /// The owner's own address (RFC 9568 §1.7): the only one of its family on the instance's interface. Taking
+    /// it off would cut the host off, as keepalived 2.2.7 does.
+    pub fn owns(&self, links: &Links, address: &VirtualAddress) -> bool {
+        self.config.priority == OWNER
+            && address.interface == self.config.interface
+            && links.by_name(&address.interface).is_some_and(|link| {
+                let same_family = |other: &IpAddr| other.is_ipv4() == address.address.is_ipv4();
+                link.address(address.address).is_some()
+                    && link.addresses.iter().filter(|one| same_family(&one.address)).count() == 1
+            })
+    }
+
+    fn tracks_own_interface(&self) -> bool {
+        self.config.track_interfaces.iter().any(|track| {
+            track.interface == self.config.interface && track.effect == Effect::Fault { reverse: false }
+        })
+    }
+
+    /// The message of the next advert, and its IPv4 identification.
+    pub fn advert(&mut self, priority: Priority, destination: IpAddr) -> &[u8] {
+        let source = self.source.unwrap_or(destination);
+        let version = self.ladder.version;
+        let advertisement = Advertisement {
+            version,
+            vrid: self.ladder.vrid,
+            priority,
+            adver_interval: self
+                .ladder
+                .adver_interval
+                .as_wire(version)
+                .expect("validated: the interval fits"),
+            addresses: self.ladder.addresses.clone(),
+            authentication: self.ladder.authentication,
+        };
+        let message_only = self.config.checksum_message_only;
+        let coverage = ChecksumCoverage::for_sending(version, source, destination, message_only);
+        self.message.clear();
+        advertisement.emit(coverage, &mut self.message);
+        &self.message
+    }
+
+    /// keepalived's own counter: 1, 2, 3, …; 0 would let the kernel choose.
+    pub fn next_identification(&mut self) -> u16 {
+        self.identification = self.identification.checked_add(1).unwrap_or(1);
+        self.identification
+    }
+
+    /// Where adverts go.
+    pub fn destinations(&self) -> Vec<(IpAddr, u8)> {
+        match &self.config.transport {
+            Transport::Multicast { group } => vec![(*group, 255)],
+            Transport::Unicast { peers, ttl, .. } => peers.iter().map(|peer| (peer.address, *ttl)).collect(),
+        }
+    }
+
+    pub fn status(&self, now: Instant, links: &Links) -> InstanceStatus {
+        let present = |address: &VirtualAddress| {
+            links.by_name(&address.interface).is_some_and(|link| link.address(address.address).is_some())
+        };
+        let active_down_interval = self.router.active_down_interval();
+        InstanceStatus {
+            name: self.config.name.clone(),
+            interface: self.config.interface.clone(),
+            vrid: self.config.vrid,
+            version: match self.config.version {
+                ready::Version::V2 => 2,
+                ready::Version::V3 => 3,
+            },
+            family: match self.config.family {
+                Family::Ipv4 => "IPv4".into(),
+                Family::Ipv6 => "IPv6".into(),
+            },
+            state: self.state,
+            since: self.since,
+            why: String::new(),
+            priority: self.standing.priority,
+            base_priority: self.config.priority,
+            weights: self.standing.weights.clone(),
+            faults: self.faults.clone(),
+            last_reason: self.last_reason.clone(),
+            active: self.heard.filter(|_| self.state == State::Backup).map(|heard| Peer {
+                address: heard.address,
+                priority: heard.priority,
+                advert_interval: heard.interval,
+                last_heard: now.saturating_duration_since(heard.at),
+            }),
+            source: self.source,
+            advert_interval: self.config.advert_interval,
+            active_down_interval,
+            addresses: self
+                .holds()
+                .map(|address| AddressStatus {
+                    address: format!("{}/{}", address.address, address.prefix_length),
+                    interface: address.interface.clone(),
+                    present: present(address),
+                })
+                .collect(),
+            counters: self.counters.clone(),
+        }
+    }
+}
+
+/// What a check says, to stand behind its name: `failed 3 of 3: connect refused`.
+fn said(verdict: &Verdict) -> String {
+    let (streak, needed) = verdict.streak;
+    match verdict.health {
+        Health::Down => format!("failed {streak} of {needed}: {}", verdict.detail),
+        Health::Up => "is up".into(),
+        Health::Unknown => "has given no result yet".into(),
+    }
+}
+
+fn version(config: &ready::Instance) -> vrrp::Version {
+    match config.version {
+        ready::Version::V2 => vrrp::Version::V2,
+        ready::Version::V3 => vrrp::Version::V3,
+    }
+}
+
+fn adver_interval(config: &ready::Instance) -> AdverInterval {
+    AdverInterval::from_duration(version(config), config.advert_interval)
+        .expect("the configuration is validated: the interval fits the version")
+}
+
+fn router_config(config: &ready::Instance, priority: u8, source: IpAddr) -> RouterConfig {
+    RouterConfig {
+        version: version(config),
+        vrid: Vrid::new(config.vrid).expect("the configuration is validated: 1–255"),
+        priority: Priority::new(priority),
+        adver_interval: adver_interval(config),
+        preempt_mode: config.preempt,
+        preempt_delay: config.preempt_delay,
+        down_timer_adverts: config.down_timer_adverts,
+        primary_address: source,
+        start_active: config.start_active,
+        answer_lower_priority: config.answer_lower_priority,
+        answer_higher_priority: config.answer_higher_priority,
+    }
+}
+
+fn ladder(config: &ready::Instance, source: Option<IpAddr>) -> Ladder {
+    let advertised = config.addresses.iter().map(|address| address.address);
+    let family = match config.family {
+        Family::Ipv4 => vrrp::Family::Ipv4,
+        Family::Ipv6 => vrrp::Family::Ipv6,
+    };
+    Ladder {
+        version: version(config),
+        vrid: Vrid::new(config.vrid).expect("the configuration is validated: 1–255"),
+        adver_interval: adver_interval(config),
+        authentication: match config.authentication {
+            ready::Authentication::None => vrrp::Authentication::None,
+            ready::Authentication::Pass(password) => vrrp::Authentication::Pass(password),
+        },
+        addresses: VirtualAddresses::of_family(family, advertised),
+        transport: match &config.transport {
+            Transport::Multicast { group } => vrrp::Transport::Multicast { group: *group },
+            Transport::Unicast { peers, check_source, .. } => vrrp::Transport::Unicast {
+                own: source,
+                peers: peers
+                    .iter()
+                    .map(|peer| UnicastPeer {
+                        address: peer.address,
+                        min_ttl: peer.min_ttl,
+                        max_ttl: peer.max_ttl,
+                    })
+                    .collect(),
+                check_source: *check_source,
+            },
+        },
+        owner: config.priority == OWNER,
+        strict: config.strict,
+        accept_no_addresses: false,
+        kernel_verified_checksum: config.family == Family::Ipv6,
+    }
+}
+
+/// Somebody who deletes a VIP again and again gets it back at most this often.
+#[derive(Debug, Default)]
+pub struct RestoreLimit {
+    window: Option<Instant>,
+    count: u32,
+}
+
+impl RestoreLimit {
+    const WINDOW: Duration = Duration::from_secs(1);
+    const LIMIT: u32 = 50;
+
+    /// May one more be put back now?
+    pub fn permits(&mut self, now: Instant) -> bool {
+        match self.window {
+            Some(start) if now.saturating_duration_since(start) < Self::WINDOW => self.count += 1,
+            _ => {
+                self.window = Some(now);
+                self.count = 1;
+            }
+        }
+        self.count <= Self::LIMIT
+    }
+}
