@@ -1,0 +1,20 @@
+#!/bin/sh
+# Prove it works: installs what the tests need, builds, and runs every test. About 20 minutes on two cores.
+#
+# VIPD_CORPUS  folder with real configurations to try (wild/keepalived/*.conf, maintainer/*.conf).
+#              Without it the tests over that folder are left out, and this script says so.
+set -eu
+cd "$(dirname "$0")/.."
+. packaging/setup.sh
+
+# The real peers, and the tools that watch them.
+install_packages keepalived frr etcd-server etcd-client \
+    iproute2 nftables tcpdump procps curl openssl python3 util-linux
+
+if [ -z "${VIPD_CORPUS:-}" ]; then
+    echo "tests: VIPD_CORPUS is not set: the tests over a folder of real configurations are left out"
+    VIPD_CORPUS=skip
+fi
+export VIPD_CORPUS
+cargo build --workspace --all-targets
+cargo test --workspace --no-fail-fast
