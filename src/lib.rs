@@ -7,6 +7,7 @@
 pub mod announce;
 pub mod check;
 pub mod cli;
+pub mod daemon;
 pub mod elect;
 pub mod forward;
 pub mod hold;

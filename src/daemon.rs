@@ -1,0 +1,290 @@
+//! Builds the rooms from a configuration, wires what flows between them, reloads, stops.
+
+mod locks;
+mod privileges;
+mod wiring;
+
+use std::fs;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::ready::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use crate::elect::Engine;
+use crate::observe::control::{Control, ControlError};
+use crate::observe::event::EventSender;
+use crate::observe::log::{self, Log};
+
+use self::locks::{LockError, Locks};
+use self::wiring::{Shared, Workers};
+
+/// Events that may wait for the dispatcher.
+const EVENT_QUEUE: usize = 4096;
+/// Longest wait for scripts, sessions and notifications at the end, each.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// At least one.
+    pub files: Vec<PathBuf>,
+    /// Where log lines go.
+    pub log: log::Options,
+    /// Instead of the configured one.
+    pub control_socket: Option<PathBuf>,
+    /// Each gets our pid, and is removed at the end.
+    pub pid_files: Vec<PathBuf>,
+    /// For `@ID` lines and `${_INSTANCE}`.
+    pub config_id: Option<String>,
+    /// Whose exit codes and habits to follow.
+    pub front: Front,
+}
+
+impl Options {
+    /// Reads the configuration files.
+    pub fn load(&self) -> config::Loaded {
+        let files: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
+        let options =
+            config::LoadOptions { config_id: self.config_id.clone(), ..config::LoadOptions::default() };
+        config::load(&files, &options)
+    }
+}
+
+/// The name we were started under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// `vipd run`.
+    Vipd,
+    /// `keepalived`: its exit codes; a control socket that cannot be had is only a warning.
+    Keepalived,
+}
+
+/// Exit codes: 1 cannot start, 2 (keepalived's) broken configuration, 4 missing permission, 70 internal error.
+mod exit {
+    pub const CANNOT_START: u8 = 1;
+    pub const KEEPALIVED_CONFIG: u8 = 2;
+    pub const PERMISSION: u8 = 4;
+    pub const INTERNAL: u8 = 70;
+}
+
+/// Runs until a signal ends it. Everything wrong is said on standard error before the log begins, and in
+/// the log after that.
+pub fn run(options: Options) -> ExitCode {
+    let loaded = options.load();
+    eprint!("{}", loaded.diagnostics.render_human(io::stderr().is_terminal()));
+    let Some(config) = loaded.config else {
+        eprintln!("vipd: not started: the configuration has errors");
+        return ExitCode::from(match options.front {
+            Front::Vipd => exit::CANNOT_START,
+            Front::Keepalived => exit::KEEPALIVED_CONFIG,
+        });
+    };
+    if let Err(missing) = privileges::check(&config) {
+        eprintln!("vipd: not started: {missing}");
+        return ExitCode::from(exit::PERMISSION);
+    }
+    let log = match log::init(&options.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("vipd: not started: {error}");
+            return ExitCode::from(exit::CANNOT_START);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("vipd-worker")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("vipd: not started: cannot start worker threads: {error}");
+            return ExitCode::from(exit::INTERNAL);
+        }
+    };
+    let code = runtime.block_on(async {
+        match Daemon::start(options, config, log).await {
+            Ok(daemon) => daemon.serve().await,
+            Err(error) => {
+                eprintln!("vipd: not started: {error}");
+                ExitCode::from(exit::CANNOT_START)
+            }
+        }
+    });
+    // A script or a name look-up that hangs must not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    code
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else answers there, or it cannot be made.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Another process runs the same virtual router here.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] crate::elect::StartError),
+    /// A listener.
+    #[error(transparent)]
+    Forward(#[from] crate::forward::ForwardError),
+    /// A pid file.
+    #[error("cannot write the pid file {}: {source}", path.display())]
+    PidFile {
+        /// As given.
+        path: PathBuf,
+        /// From the kernel.
+        source: io::Error,
+    },
+    /// Signals.
+    #[error("cannot watch for signals: {0}")]
+    Signals(io::Error),
+}
+
+struct Daemon {
+    shared: Arc<Shared>,
+    engine: Engine,
+    control: Option<Control>,
+    signals: Signals,
+    pid_files: PidFiles,
+    log: Log,
+}
+
+impl Daemon {
+    async fn start(options: Options, config: Config, log: Log) -> Result<Self, StartError> {
+        let (stop, stop_asked) = mpsc::channel(1);
+        let signals = Signals::new(stop_asked).map_err(StartError::Signals)?;
+        let config = Arc::new(config);
+        let (events, queue) = EventSender::channel(EVENT_QUEUE);
+        // What can be refused comes first: another vipd, a taken port. No address has moved by then.
+        let locks = Locks::default().extended_to(&config)?;
+        let workers = Workers::new(&config, &events, queue);
+        let shared = Shared::new(options, config.clone(), locks, workers, events.clone(), &log, stop);
+        let control = shared.open_control(&config)?;
+        let pid_files = PidFiles::write(&shared.options().pid_files)?;
+        shared.start_forward().await?;
+        let engine = Engine::start(config.clone(), events)?;
+        shared.engine_started(engine.handle()).await;
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            instances = config.instances.len(),
+            checks = config.checks.len(),
+            listeners = config.listeners.len(),
+            "started"
+        );
+        // Without systemd there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        Ok(Self { shared, engine, control, signals, pid_files, log })
+    }
+
+    async fn serve(mut self) -> ExitCode {
+        let engine = self.engine.handle();
+        let code = loop {
+            tokio::select! {
+                () = engine.ended() => {
+                    error!("the engine thread ended by itself; exiting so that a supervisor starts anew");
+                    break ExitCode::from(exit::INTERNAL);
+                }
+                asked = self.signals.next() => match asked {
+                    Asked::Stop(why) => {
+                        info!(why, "stopping");
+                        break ExitCode::SUCCESS;
+                    }
+                    Asked::Reload => {
+                        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+                        // The outcome is in the log and the events.
+                        let _ = self.shared.reload().await;
+                        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                    }
+                    Asked::Dump(signal) => self.shared.dump(signal).await,
+                },
+            }
+        };
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // First let go of the addresses, in good order: the peers take over meanwhile.
+        if tokio::time::timeout(STOP_LIMIT, engine.shutdown()).await.is_err() {
+            error!("the engine did not let go of the addresses in time");
+        }
+        self.shared.stop_workers(STOP_LIMIT).await;
+        if let Some(control) = self.control {
+            control.stop().await;
+        }
+        drop(self.pid_files);
+        info!("stopped");
+        drop(self.log);
+        code
+    }
+}
+
+/// What somebody outside wants.
+enum Asked {
+    Stop(&'static str),
+    Reload,
+    Dump(&'static str),
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    user1: tokio::signal::unix::Signal,
+    user2: tokio::signal::unix::Signal,
+    control: mpsc::Receiver<()>,
+}
+
+impl Signals {
+    fn new(control: mpsc::Receiver<()>) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+            control,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::Dump("SIGUSR1"),
+            _ = self.user2.recv() => Asked::Dump("SIGUSR2"),
+            Some(()) = self.control.recv() => Asked::Stop("asked over the control socket"),
+        }
+    }
+}
+
+/// Files with our pid; they go when this does.
+struct PidFiles(Vec<PathBuf>);
+
+impl PidFiles {
+    fn write(paths: &[PathBuf]) -> Result<Self, StartError> {
+        let mut written = Self(Vec::new());
+        for path in paths {
+            fs::write(path, format!("{}\n", std::process::id()))
+                .map_err(|source| StartError::PidFile { path: path.clone(), source })?;
+            written.0.push(path.clone());
+        }
+        Ok(written)
+    }
+}
+
+impl Drop for PidFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Somebody else may have removed it; nothing is lost.
+            let _ = fs::remove_file(path);
+        }
+    }
+}

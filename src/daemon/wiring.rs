@@ -1,0 +1,316 @@
+//! What flows between the rooms while the daemon runs, and what a reload replaces.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use config::ready::Config;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, broadcast, mpsc};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::locks::Locks;
+use super::{Front, Options, StartError};
+use crate::check::Checks;
+use crate::elect::EngineHandle;
+use crate::forward::Forward;
+use crate::notify::Notifier;
+use crate::observe::control::{Control, ControlError, ControlHandler};
+use crate::observe::event::{Event, EventSender, Kind};
+use crate::observe::explain;
+use crate::observe::history::History;
+use crate::observe::log::{self, Log};
+use crate::observe::status::{Dropped, Status};
+
+/// Events that a slow reader may be behind before it loses the oldest.
+const BUS: usize = 4096;
+/// The engine answers within microseconds unless it is in deep trouble.
+const STATUS_LIMIT: Duration = Duration::from_secs(2);
+
+/// The rooms on worker threads that may run before anything is decided.
+pub struct Workers {
+    checks: Checks,
+    notifier: Notifier,
+    history: Arc<History>,
+    bus: broadcast::Sender<Event>,
+}
+
+impl Workers {
+    /// Starts the log of events, checks and notifications.
+    pub fn new(config: &Config, events: &EventSender, queue: mpsc::Receiver<Event>) -> Self {
+        let (bus, _) = broadcast::channel(BUS);
+        let history = Arc::new(History::default());
+        tokio::spawn(dispatch(queue, bus.clone(), history.clone()));
+        let checks = Checks::start(&config.checks, events.clone());
+        let notifier = Notifier::start(config, bus.subscribe());
+        Self { checks, notifier, history, bus }
+    }
+}
+
+/// Everybody hears of everything, in one order: history and log here, the others through the bus.
+async fn dispatch(mut queue: mpsc::Receiver<Event>, bus: broadcast::Sender<Event>, history: Arc<History>) {
+    while let Some(event) = queue.recv().await {
+        log::log_event(&event);
+        history.record(event.clone());
+        // No reader is no error.
+        let _ = bus.send(event);
+    }
+}
+
+/// Addresses of each instance: sessions to them end when it leaves Active.
+fn vips(config: &Config) -> HashMap<String, Vec<IpAddr>> {
+    config
+        .instances
+        .iter()
+        .map(|instance| {
+            let held = instance.addresses.iter().chain(&instance.excluded);
+            (instance.name.clone(), held.map(|address| address.address).collect())
+        })
+        .collect()
+}
+
+/// What signals and the control socket act on.
+pub struct Shared {
+    options: Options,
+    engine: OnceLock<EngineHandle>,
+    running: Mutex<Running>,
+    history: Arc<History>,
+    events: EventSender,
+    bus: broadcast::Sender<Event>,
+    started: SystemTime,
+    dropped_lines: Box<dyn Fn() -> u64 + Send + Sync>,
+    stop: mpsc::Sender<()>,
+}
+
+struct Running {
+    config: Arc<Config>,
+    checks: Checks,
+    forward: Option<Forward>,
+    notifier: Option<Notifier>,
+    locks: Locks,
+    /// Carry verdicts from the checks to the engine.
+    bridges: JoinSet<()>,
+}
+
+impl Shared {
+    pub fn new(
+        options: Options,
+        config: Arc<Config>,
+        locks: Locks,
+        workers: Workers,
+        events: EventSender,
+        log: &Log,
+        stop: mpsc::Sender<()>,
+    ) -> Arc<Self> {
+        let Workers { checks, notifier, history, bus } = workers;
+        let running = Running {
+            config,
+            checks,
+            forward: None,
+            notifier: Some(notifier),
+            locks,
+            bridges: JoinSet::new(),
+        };
+        Arc::new(Self {
+            options,
+            engine: OnceLock::new(),
+            running: Mutex::new(running),
+            history,
+            events,
+            bus,
+            started: SystemTime::now(),
+            dropped_lines: Box::new(log.dropped_counter()),
+            stop,
+        })
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Opens the control socket. Under keepalived's name doing without it is only a warning: an old unit file
+    /// knows nothing of it.
+    pub fn open_control(self: &Arc<Self>, config: &Config) -> Result<Option<Control>, ControlError> {
+        let socket = self.options.control_socket.as_ref().unwrap_or(&config.control.socket);
+        match (
+            Control::start(socket, config.control.metrics, self.clone(), self.history.clone()),
+            self.options.front,
+        ) {
+            (Ok(control), _) => Ok(Some(control)),
+            (Err(error), Front::Vipd) => Err(error),
+            (Err(error), Front::Keepalived) => {
+                warn!(%error, "no control socket: `vipd status` cannot reach this daemon");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Opens the listeners.
+    pub async fn start_forward(&self) -> Result<(), StartError> {
+        let mut running = self.running.lock().await;
+        let Running { config, checks, .. } = &*running;
+        let verdicts = |name: &str| checks.subscribe(name);
+        let events = self.events.clone();
+        let forward =
+            Forward::start(&config.listeners, verdicts, vips(config), self.bus.subscribe(), events).await?;
+        running.forward = Some(forward);
+        Ok(())
+    }
+
+    /// From now on the engine hears every verdict that some instance tracks.
+    pub async fn engine_started(&self, engine: EngineHandle) {
+        let mut running = self.running.lock().await;
+        running.bridge_verdicts(&engine);
+        // Called once.
+        let _ = self.engine.set(engine);
+    }
+
+    fn engine(&self) -> Result<&EngineHandle, String> {
+        self.engine.get().ok_or_else(|| "still starting, ask again in a moment".into())
+    }
+
+    async fn status(&self) -> Result<Status, String> {
+        let engine = tokio::time::timeout(STATUS_LIMIT, self.engine()?.status())
+            .await
+            .map_err(|_| format!("the engine thread did not answer within {} s", STATUS_LIMIT.as_secs()))?
+            .map_err(|error| error.to_string())?;
+        let running = self.running.lock().await;
+        let mut instances = engine.instances;
+        for instance in &mut instances {
+            instance.why = explain::why(instance);
+        }
+        Ok(Status {
+            version: format!("vipd {}", env!("CARGO_PKG_VERSION")),
+            pid: std::process::id(),
+            router_id: running.config.router_id.clone(),
+            started: self.started,
+            configuration: self.options.files.iter().map(|file| file.display().to_string()).collect(),
+            instances,
+            checks: running.checks.status(),
+            listeners: running.forward.as_ref().map(Forward::status).unwrap_or_default(),
+            dropped: Dropped { events: self.events.dropped(), log_lines: (self.dropped_lines)() },
+            lateness: engine.lateness,
+            discarded: engine.discarded,
+        })
+    }
+
+    /// Reads the files again. An error changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong, rendered for people.
+    pub async fn reload(&self) -> Result<String, String> {
+        let loaded = self.options.load();
+        let rendered = loaded.diagnostics.render_human(false);
+        let Some(config) = loaded.config else {
+            error!(problems = rendered.trim_end(), "reload refused, everything goes on as before");
+            return Err(rendered);
+        };
+        let config = Arc::new(config);
+        let engine = self.engine()?.clone();
+        let mut running = self.running.lock().await;
+        let locks = running.locks.extended_to(&config).map_err(|error| self.refuse(&error.to_string()))?;
+        running.checks.reload(&config.checks);
+        let Running { checks, forward, config: before, .. } = &mut *running;
+        if let Some(forward) = forward {
+            let verdicts = |name: &str| checks.subscribe(name);
+            if let Err(refusal) = forward.reload(&config.listeners, verdicts, vips(&config)).await {
+                checks.reload(&before.checks);
+                running.bridge_verdicts(&engine);
+                return Err(self.refuse(&refusal.to_string()));
+            }
+        }
+        if let Some(notifier) = &running.notifier {
+            notifier.reload(&config);
+        }
+        engine.apply(config.clone()).await.map_err(|error| self.refuse(&error.to_string()))?;
+        running.locks = locks;
+        running.config = config;
+        running.bridge_verdicts(&engine);
+        drop(running);
+        self.events.send(Kind::Notice { text: "configuration reloaded".into() });
+        if !rendered.is_empty() {
+            warn!(problems = rendered.trim_end(), "the new configuration has warnings");
+        }
+        Ok(if rendered.is_empty() {
+            "reloaded".into()
+        } else {
+            format!("reloaded, with warnings:\n{rendered}")
+        })
+    }
+
+    fn refuse(&self, why: &str) -> String {
+        error!(why, "reload refused, everything goes on as before");
+        why.to_owned()
+    }
+
+    /// A signal that asks for a dump: the status, as one JSON line in the log.
+    pub async fn dump(&self, signal: &str) {
+        match self.status().await.map(|status| serde_json::to_string(&status)) {
+            Ok(Ok(status)) => info!(signal, status, "status"),
+            Ok(Err(error)) => warn!(signal, %error, "no status"),
+            Err(error) => warn!(signal, error, "no status"),
+        }
+    }
+
+    /// Ends sessions, checks and notifications, each within the limit.
+    pub async fn stop_workers(&self, limit: Duration) {
+        let mut running = self.running.lock().await;
+        running.bridges.abort_all();
+        if let Some(forward) = running.forward.take() {
+            let _ = tokio::time::timeout(limit, forward.stop()).await;
+        }
+        if let Some(notifier) = running.notifier.take() {
+            let _ = tokio::time::timeout(limit, notifier.stop()).await;
+        }
+        let _ = tokio::time::timeout(limit, running.checks.stop()).await;
+    }
+}
+
+impl Running {
+    fn bridge_verdicts(&mut self, engine: &EngineHandle) {
+        self.bridges.abort_all();
+        self.bridges = JoinSet::new();
+        let mut tracked: Vec<&str> = self
+            .config
+            .instances
+            .iter()
+            .flat_map(|instance| &instance.track_checks)
+            .map(|track| track.check.as_str())
+            .collect();
+        tracked.sort_unstable();
+        tracked.dedup();
+        for check in tracked {
+            let Some(mut verdicts) = self.checks.subscribe(check) else { continue };
+            let (check, engine) = (check.to_owned(), engine.clone());
+            self.bridges.spawn(async move {
+                loop {
+                    let verdict = verdicts.borrow_and_update().clone();
+                    if engine.verdict(check.clone(), verdict).await.is_err()
+                        || verdicts.changed().await.is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl ControlHandler for Shared {
+    fn status(&self) -> BoxFuture<'_, Result<Status, String>> {
+        Shared::status(self).boxed()
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<String, String>> {
+        Shared::reload(self).boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<String, String>> {
+        // Full means that it was asked before.
+        let _ = self.stop.try_send(());
+        async { Ok("stopping: addresses are given up first".into()) }.boxed()
+    }
+}
