@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Everything here is thin; the work is done in the rooms.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -9,9 +10,11 @@ mod check;
 mod completions;
 mod control;
 mod events;
+mod keepalived;
 mod man;
 mod output;
 mod reload;
+mod run;
 mod status;
 mod version;
 
@@ -53,6 +56,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Arguments),
     Check(check::Arguments),
     Status(status::Arguments),
     Events(events::Arguments),
@@ -63,7 +67,11 @@ enum Command {
 
 /// Runs the command line of this process, whatever name it was started under.
 pub fn main() -> ExitCode {
-    run(std::env::args_os().collect())
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.first().is_some_and(|name| Path::new(name).file_name() == Some("keepalived".as_ref())) {
+        return keepalived::run(arguments.drain(1..));
+    }
+    run(arguments)
 }
 
 fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -76,6 +84,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     match cli.command {
+        Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),

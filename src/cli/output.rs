@@ -38,8 +38,13 @@ pub fn is_colourful() -> bool {
     is_terminal() && wants_colour()
 }
 
+/// The same for standard error.
+pub fn is_colourful_stderr() -> bool {
+    io::stderr().is_terminal() && wants_colour()
+}
+
 /// `NO_COLOR` is not set, or empty.
-pub fn wants_colour() -> bool {
+fn wants_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
