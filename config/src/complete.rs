@@ -4,24 +4,39 @@
 //! preemption, interval, trackers.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Located};
+use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{
-    Authentication, Backend, Check, Config, Control, Effect, Engine, Family, Instance, Listener, TrackCheck,
-    TrackInterface, Transport, Version, VirtualAddress,
+    Announcements, Authentication, Backend, Check, Config, Control, Effect, Engine, Family, Instance,
+    Keepalive, Listener, TrackCheck, TrackInterface, Transport, Version, VirtualAddress,
 };
 use crate::validate;
 
 /// Default path of the control socket.
 pub const CONTROL_SOCKET: &str = "/run/vipd/control.sock";
 
+/// How long a backend may take to answer a connect.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long sent bytes may stay unacknowledged.
+pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Probes on both legs of a session.
+pub(crate) const KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(10), count: 3 };
+/// Sessions of a listener at a time.
+pub(crate) const MAX_SESSIONS: u32 = 10_000;
+/// Successes that bring a check up, in TOML.
+pub(crate) const RISE: u32 = 2;
+/// Failures that bring a check down, in TOML.
+pub(crate) const FALL: u32 = 3;
+
 /// Fills in the defaults; what cannot run is reported and left out.
 pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagnostics) -> Config {
     validate::names(&model, diagnostics);
+    let only_if_used = model.checks.iter().filter(|c| c.only_if_used).map(|c| c.name.value.clone()).collect();
     let checks: Vec<Check> = model.checks.into_iter().map(check).collect();
     let mut instances = Vec::new();
     for instance in model.instances {
@@ -29,7 +44,7 @@ pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagno
     }
     validate::virtual_routers(&instances, diagnostics);
     let listeners = model.listeners.into_iter().map(|l| listener(l, &instances)).collect();
-    let config = Config {
+    let mut config = Config {
         router_id: model.router_id.map_or(host_name, |id| id.value),
         control: Control {
             socket: model.control_socket.map_or_else(|| PathBuf::from(CONTROL_SOCKET), |s| s.value),
@@ -46,7 +61,7 @@ pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagno
         listeners,
         fifos: model.fifos,
     };
-    validate::use_of_checks(&config, diagnostics);
+    validate::use_of_checks(&mut config, &only_if_used, diagnostics);
     config
 }
 
@@ -65,13 +80,9 @@ fn check(check: model::Check) -> Check {
 
 fn listener(listener: model::Listener, instances: &[Instance]) -> Listener {
     let bind: Vec<_> = listener.bind.iter().map(|b| b.value).collect();
-    let holds = |instance: &Instance| {
-        let mut held = instance.addresses.iter().chain(&instance.excluded);
-        held.any(|address| bind.iter().any(|b| b.ip() == address.address))
-    };
     let instances = match listener.instances {
         Some(named) => named.into_iter().map(|n| n.value).collect(),
-        None => instances.iter().filter(|i| holds(i)).map(|i| i.name.clone()).collect(),
+        None => instances_of(&bind, instances),
     };
     let backend = |b: model::Backend| Backend {
         name: b.name.value,
@@ -94,6 +105,14 @@ fn listener(listener: model::Listener, instances: &[Instance]) -> Listener {
         close_sessions_on_backend_down: listener.close_sessions_on_backend_down,
         instances,
     }
+}
+
+/// The instances that hold an address which is bound.
+pub(crate) fn instances_of(bind: &[SocketAddr], instances: &[Instance]) -> Vec<String> {
+    let bound = |ip: IpAddr| bind.iter().any(|b| b.ip() == ip);
+    let holds =
+        |instance: &&Instance| instance.addresses.iter().chain(&instance.excluded).any(|a| bound(a.address));
+    instances.iter().filter(holds).map(|i| i.name.clone()).collect()
 }
 
 fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) -> Option<Instance> {
@@ -129,7 +148,7 @@ fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) 
         (Some(count), _) => count.value,
         (None, _) => 3,
     };
-    let (interface, vrid) = (interface?, vrid?);
+    let (interface, vrid, transport) = (interface?, vrid?, transport?);
     let (addresses, excluded) = addresses(&mut meant, family, version, strict, &interface, diagnostics);
     let track_checks = trackers(&meant, owner, diagnostics);
     let track_interfaces = track_interfaces(&meant, owner, &interface, diagnostics);
@@ -224,7 +243,7 @@ fn transport(
     family: Family,
     strict: bool,
     diagnostics: &mut Diagnostics,
-) -> Transport {
+) -> Option<Transport> {
     let default_group = if family == Family::Ipv4 { meant.default_groups.0 } else { meant.default_groups.1 };
     let group = match &meant.group {
         Some(group) if family_of(group.value) == family => group.value,
@@ -239,7 +258,7 @@ fn transport(
         }
         None => default_group,
     };
-    let Some(unicast) = &meant.unicast else { return Transport::Multicast { group } };
+    let Some(unicast) = &meant.unicast else { return Some(Transport::Multicast { group }) };
     let mut peers = Vec::new();
     for peer in &unicast.peers {
         if family_of(peer.value.address) == family {
@@ -252,15 +271,16 @@ fn transport(
     }
     if peers.is_empty() {
         let message = format!("instance {} has unicast words but no peers", meant.name.value);
-        diagnostics.push(match unicast.fault_without_peer {
-            true => Diagnostic::error("no-unicast-peer", &unicast.at, message)
-                .expected("`unicast_peer { ADDRESS }`")
-                .help("`unicast_fault_no_peer` would keep it in FAULT for ever"),
-            false => Diagnostic::warning("no-unicast-peer", &unicast.at, message)
-                .expected("at least one peer")
-                .help("multicast is used, as in keepalived; a router that uses unicast does not hear it"),
-        });
-        return Transport::Multicast { group };
+        let finding =
+            Diagnostic::warning("no-unicast-peer", &unicast.at, message).expected("at least one peer");
+        if unicast.fault_without_peer {
+            diagnostics.push(finding.help("the instance is left out; keepalived keeps it in FAULT"));
+            return None;
+        }
+        diagnostics.push(
+            finding.help("multicast is used, as in keepalived; a router that uses unicast does not hear it"),
+        );
+        return Some(Transport::Multicast { group });
     }
     if strict {
         let finding =
@@ -269,7 +289,7 @@ fn transport(
             finding.help("keepalived does not start with it either; delete `strict_mode` or the peers"),
         );
     }
-    Transport::Unicast { peers, ttl: unicast.ttl.unwrap_or(255), check_source: unicast.check_source }
+    Some(Transport::Unicast { peers, ttl: unicast.ttl.unwrap_or(255), check_source: unicast.check_source })
 }
 
 fn preempt(meant: &model::Instance, master: bool, diagnostics: &mut Diagnostics) -> bool {
@@ -401,6 +421,56 @@ fn addresses(
         VirtualAddress { interface: own.map_or_else(|| interface.to_owned(), |i| i.value), ..address }
     };
     (kept.into_iter().map(finish).collect(), excluded.into_iter().map(finish).collect())
+}
+
+/// An address without options.
+pub(crate) fn plain_address(address: IpAddr, prefix_length: u8) -> VirtualAddress {
+    let link_local = matches!(address, IpAddr::V6(six) if six.is_unicast_link_local());
+    VirtualAddress {
+        address,
+        prefix_length,
+        interface: String::new(),
+        label: None,
+        scope: if link_local { 253 } else { 0 },
+        broadcast: None,
+        peer: None,
+        // keepalived 2.2.7: a /128 is deprecated, so that nothing chooses it as a source.
+        preferred_lifetime: (address.is_ipv6() && prefix_length == 128).then_some(0),
+        no_dad: address.is_ipv6(),
+        home: false,
+        no_prefix_route: false,
+        autojoin: false,
+        track: true,
+        place: Location::file(&"".into()).place,
+    }
+}
+
+/// keepalived's bursts of gratuitous ARP: all rounds at once, and once more after 5 s.
+pub(crate) fn arp_announcements() -> Announcements {
+    Announcements {
+        rounds: 5,
+        round_gap: Duration::ZERO,
+        again_after: Some(Duration::from_secs(5)),
+        refresh: None,
+        refresh_rounds: 1,
+        lower_priority_rounds: 5,
+        lower_priority_again_after: Some(Duration::from_secs(5)),
+        packet_gap: Duration::ZERO,
+    }
+}
+
+/// RFC 4861 §7.2.6: up to three unsolicited advertisements, a second apart.
+pub(crate) fn neighbor_announcements() -> Announcements {
+    Announcements {
+        rounds: 3,
+        round_gap: Duration::from_secs(1),
+        again_after: None,
+        refresh: None,
+        refresh_rounds: 1,
+        lower_priority_rounds: 3,
+        lower_priority_again_after: None,
+        packet_gap: Duration::ZERO,
+    }
 }
 
 /// The owner's priority never moves: only what puts it in FAULT counts.

@@ -280,7 +280,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 /// The known word that was probably meant: at most a third of its letters differ.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if word.len() > 64 {
+    if word.chars().count() < 3 || word.len() > 64 {
         return None;
     }
     let allowed = (word.chars().count() / 3).clamp(1, 3);

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use diagnostic::{Diagnostic, Diagnostics, Location};
+use format::Format;
 use model::Model;
 
 pub mod diagnostic;
@@ -20,11 +21,18 @@ pub mod users;
 pub mod written;
 
 mod complete;
+mod format;
+mod host;
 mod keepalived;
+mod places;
 mod time;
+mod toml;
+mod toml_writer;
 mod validate;
 
 pub use complete::CONTROL_SOCKET;
+pub use places::without_places;
+pub use toml_writer::to_toml;
 
 /// How to load.
 #[derive(Clone, Debug, Default)]
@@ -63,11 +71,13 @@ pub struct Loaded {
 
 /// Loads files, merged in this order.
 ///
-/// A file that ends in `.toml` is TOML, any other is read as keepalived.conf.
+/// TOML is known by its name (`.toml`) or by its tables, haproxy.cfg by its sections; anything else is
+/// read as keepalived.conf, several files as if the first included the others at its end.
 pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
     let mut diagnostics = Diagnostics::default();
     let mut model = Model::default();
     let mut keepalived = Vec::new();
+    let mut toml = Vec::new();
     for path in paths {
         let name: Arc<str> = path.display().to_string().into();
         match keepalived::read_file(path) {
@@ -79,11 +89,32 @@ pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
                 );
                 diagnostics.push(finding.expected("a readable configuration file"));
             }
-            Ok(bytes) => keepalived.push((*path, bytes)),
+            Ok(bytes) => match format::of(path, &bytes) {
+                Format::Keepalived => keepalived.push((*path, bytes)),
+                Format::Toml => toml.push((*path, bytes)),
+                Format::Haproxy => {
+                    let finding = Diagnostic::error(
+                        "haproxy",
+                        &Location::file(&name),
+                        "haproxy.cfg cannot be read yet",
+                    );
+                    diagnostics.push(
+                        finding
+                            .expected("TOML or keepalived.conf")
+                            .help("write a `[[listener]]` in TOML for each frontend"),
+                    );
+                }
+            },
         }
     }
     keepalived::load(&keepalived, options, &mut model, &mut diagnostics);
+    for (path, bytes) in &toml {
+        toml::load(path, bytes, options, &mut model, &mut diagnostics);
+    }
     let config = complete::complete(model, options.host_name(), &mut diagnostics);
+    if options.check_host {
+        host::check(&config, &mut diagnostics);
+    }
     diagnostics.sort();
     Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
 }

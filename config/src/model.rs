@@ -1,6 +1,6 @@
 //! What the operator means: typed values with their places, nothing filled in yet.
 //!
-//! Every door writes this; [`crate::complete`] makes it ready to run.
+//! Every door writes this; completing makes it ready to run.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -29,6 +29,8 @@ pub struct Model {
     pub log_unknown_vrids: Option<Located<bool>>,
     /// Wait before the start.
     pub startup_delay: Option<Located<Duration>>,
+    /// Checks that were refused and reported: naming one is no further mistake.
+    pub refused_checks: Vec<String>,
     /// Probes and scripts.
     pub checks: Vec<Check>,
     /// VRRP instances.
@@ -56,6 +58,8 @@ pub struct Check {
     pub fall: u32,
     /// keepalived's rule.
     pub first_result_decides: bool,
+    /// It is not run when nothing uses it, as in keepalived.
+    pub only_if_used: bool,
 }
 
 /// The state that an instance wants to begin in.
@@ -132,6 +136,45 @@ pub struct Instance {
     pub answer_higher_priority: Option<bool>,
     /// Scripts.
     pub notify: crate::ready::Notify,
+}
+
+impl Instance {
+    /// An instance of which only the name was written.
+    pub(crate) fn new(name: Located<String>, default_version: Version) -> Self {
+        Self {
+            name,
+            interface: None,
+            vrid: None,
+            version: None,
+            default_version,
+            priority: None,
+            first_state: None,
+            advert_interval: None,
+            preempt: None,
+            preempt_delay: None,
+            down_timer_adverts: None,
+            source: None,
+            group: None,
+            default_groups: (IpAddr::from([224, 0, 0, 18]), IpAddr::from([0xff02, 0, 0, 0, 0, 0, 0, 0x12])),
+            unicast: None,
+            password: None,
+            checksum_message_only: false,
+            strict: None,
+            accept: None,
+            addresses: Vec::new(),
+            excluded: Vec::new(),
+            no_addresses: false,
+            track_checks: Vec::new(),
+            track_interfaces: Vec::new(),
+            track_primary: true,
+            gratuitous_arp: crate::complete::arp_announcements(),
+            neighbor_advertisements: crate::complete::neighbor_announcements(),
+            lower_priority_rounds_written: false,
+            answer_lower_priority: None,
+            answer_higher_priority: None,
+            notify: crate::ready::Notify::default(),
+        }
+    }
 }
 
 /// A password that is never printed.

@@ -29,8 +29,10 @@ impl Users {
             user.gid = match self {
                 Self::Host => host_group(group)?,
                 Self::Fixed(users) => {
-                    let found = users.iter().find(|u| u.name == group || u.gid.to_string() == group);
-                    found.map(|u| u.gid).ok_or_else(|| format!("there is no group `{group}`"))?
+                    let named = users.iter().find(|u| u.name == group).map(|u| u.gid);
+                    named
+                        .or_else(|| group.parse().ok())
+                        .ok_or_else(|| format!("there is no group `{group}`"))?
                 }
             };
         }

@@ -12,7 +12,8 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
     unique("check", model.checks.iter().map(|c| &c.name), diagnostics);
     unique("instance", model.instances.iter().map(|i| &i.name), diagnostics);
     unique("listener", model.listeners.iter().map(|l| &l.name), diagnostics);
-    let checks: HashSet<&str> = model.checks.iter().map(|c| c.name.value.as_str()).collect();
+    let made = model.checks.iter().map(|c| c.name.value.as_str());
+    let checks: HashSet<&str> = made.chain(model.refused_checks.iter().map(String::as_str)).collect();
     let instances: HashSet<&str> = model.instances.iter().map(|i| i.name.value.as_str()).collect();
     for tracked in model.instances.iter().flat_map(|i| &i.track_checks) {
         exists("check", &tracked.check, &checks, diagnostics);
@@ -228,17 +229,25 @@ fn share_a_peer(a: &Instance, b: &Instance) -> bool {
     peers(a).iter().any(|peer| of_b.contains(peer))
 }
 
-/// A check that nothing uses.
-pub(crate) fn use_of_checks(config: &Config, diagnostics: &mut Diagnostics) {
+/// Reports the checks that nothing uses, and leaves out those that are not run then.
+pub(crate) fn use_of_checks(
+    config: &mut Config,
+    only_if_used: &HashSet<String>,
+    diagnostics: &mut Diagnostics,
+) {
     let tracked = config.instances.iter().flat_map(|i| &i.track_checks).map(|t| t.check.as_str());
     let backends = config.listeners.iter().flat_map(|l| &l.backends).filter_map(|b| b.check.as_deref());
-    let used: HashSet<&str> = tracked.chain(backends).collect();
-    for check in config.checks.iter().filter(|c| !used.contains(c.name.as_str())) {
+    let used: HashSet<String> = tracked.chain(backends).map(str::to_owned).collect();
+    for check in config.checks.iter().filter(|c| !used.contains(&c.name)) {
         let at = Location { place: check.place.clone(), length: check.name.chars().count() as u32 };
         let finding =
             Diagnostic::notice("unused-check", &at, format!("check {} is used by nothing", check.name));
-        diagnostics.push(finding.help(
-            "it runs and is shown, but moves no address; track it in an instance or name it in a backend",
-        ));
+        let help = if only_if_used.contains(&check.name) {
+            "it is not run, as in keepalived"
+        } else {
+            "it runs and is shown, but moves no address; track it in an instance or name it in a backend"
+        };
+        diagnostics.push(finding.help(help));
     }
+    config.checks.retain(|check| used.contains(&check.name) || !only_if_used.contains(&check.name));
 }

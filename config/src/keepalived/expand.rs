@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Location};
+use crate::diagnostic::Diagnostic;
 
 use super::lexer::{self, Char, Line, Meaning};
 use super::reader::{Definition, MOST_DEPTH, Piece, Reader, is_name};

@@ -129,6 +129,20 @@ pub(crate) fn is_script(name: &str) -> bool {
         || name.ends_with("_fifo_script")
 }
 
+/// How many words a directive with a meaning takes; `None` when whoever reads it looks at all of them.
+pub(crate) fn parameters(name: &str) -> Option<usize> {
+    match name {
+        "process" | "user" | "script_user" | "notify_fifo" | "vrrp_notify_fifo" | "include_check" => None,
+        "weight" => Some(2),
+        name if is_script(name) => None,
+        "global_defs" | "authentication" | "nopreempt" | "preempt" | "accept" | "no_accept"
+        | "dont_track_primary" => Some(0),
+        "virtual_ipaddress" | "virtual_ipaddress_excluded" | "unicast_peer" => Some(0),
+        "track_interface" | "track_script" | "track_process" => Some(0),
+        _ => Some(1),
+    }
+}
+
 /// A directive whose parameters are secret.
 pub(crate) fn is_secret(name: &str) -> bool {
     matches!(name, "auth_pass" | "password" | "auth_hmac_key")

@@ -3,7 +3,7 @@
 //! keepalived carries on after nearly every mistake and says what it does instead; the same is done and
 //! said here, so that a file that runs there runs here. What ends keepalived at start is an error.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::LoadOptions;
@@ -29,6 +29,9 @@ pub(super) struct Lower<'a> {
     globals: Globals,
     /// What instances may track, by kind and name.
     tracked: HashMap<(Kind, String), Tracked>,
+    /// Names of checks and instances, with the place of each.
+    checks: HashSet<String>,
+    instances: HashMap<String, Location>,
     /// The missing user was reported.
     reported_user: bool,
 }
@@ -59,8 +62,16 @@ pub(super) fn lower(
     diagnostics: &mut Diagnostics,
 ) {
     let globals = Globals::default();
-    let mut lower =
-        Lower { options, diagnostics, model, globals, tracked: HashMap::new(), reported_user: false };
+    let mut lower = Lower {
+        options,
+        diagnostics,
+        model,
+        globals,
+        tracked: HashMap::new(),
+        checks: HashSet::new(),
+        instances: HashMap::new(),
+        reported_user: false,
+    };
     for statement in statements.iter().filter(|s| s.keyword() == "global_defs") {
         lower.global_defs(statement);
     }
@@ -85,7 +96,7 @@ impl Lower<'_> {
     fn command(&mut self, statement: &Statement, user: Option<User>, with_user: bool) -> Option<Command> {
         let word = self.required(statement, "a command")?;
         let mut words = super::lexer::command_words(&word.text).into_iter();
-        let Some(program) = words.next() else {
+        let Some(program) = words.next().filter(|program| !program.is_empty()) else {
             self.invalid(word, "a command", "the line is ignored");
             return None;
         };
@@ -176,5 +187,14 @@ fn located(word: &Word) -> Located<String> {
 
 fn check(name: Located<String>, probe: crate::ready::Probe) -> model::Check {
     let interval = std::time::Duration::from_secs(1);
-    model::Check { name, probe, interval, timeout: None, rise: 1, fall: 1, first_result_decides: true }
+    model::Check {
+        name,
+        probe,
+        interval,
+        timeout: None,
+        rise: 1,
+        fall: 1,
+        first_result_decides: true,
+        only_if_used: true,
+    }
 }

@@ -249,10 +249,23 @@ pub(super) fn keep_meaning(
             (None, None) => {}
         }
         if keyword.status == Status::Meaning {
+            words_behind(&statement, diagnostics);
             kept.push(statement);
         }
     }
     kept
+}
+
+/// Words behind those that a directive takes: keepalived drops them in silence.
+fn words_behind(statement: &Statement, diagnostics: &mut Diagnostics) {
+    let Some(most) = keywords::parameters(statement.keyword()) else { return };
+    let Some(first) = statement.words.get(1 + most) else { return };
+    let at = first.at.to(&statement.words[statement.words.len() - 1].at);
+    let message = format!("words behind `{}` that it does not take", statement.keyword());
+    let finding = Diagnostic::warning("words-behind", &at, message);
+    diagnostics.push(
+        finding.help("they are dropped, as keepalived does; write each directive on a line of its own"),
+    );
 }
 
 fn unknown(statement: &Statement, context: Context, diagnostics: &mut Diagnostics) {

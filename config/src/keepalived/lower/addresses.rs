@@ -30,7 +30,13 @@ impl Lower<'_> {
         };
         let whole = if ip.is_ipv4() { 32 } else { 128 };
         let prefix_length = length.map_or(whole, |length| self.prefix_length(first, length, whole));
-        let mut address = Address { interface: None, address: plain(ip, prefix_length, first) };
+        let mut address = Address {
+            interface: None,
+            address: VirtualAddress {
+                place: first.at.place.clone(),
+                ..crate::complete::plain_address(ip, prefix_length)
+            },
+        };
         let mut preferred = None;
         let mut words = entry.words[1..].iter();
         while let Some(word) = words.next() {
@@ -64,11 +70,7 @@ impl Lower<'_> {
             }
         }
         let made = &mut address.address;
-        made.preferred_lifetime = match preferred {
-            Some(lifetime) => lifetime,
-            // keepalived 2.2.7: a /128 is deprecated, so that nothing chooses it as a source.
-            None => (ip.is_ipv6() && made.prefix_length == 128).then_some(0),
-        };
+        made.preferred_lifetime = preferred.unwrap_or(made.preferred_lifetime);
         let last = &entry.words[entry.words.len() - 1];
         Some(Located::new(address, first.at.to(&last.at)))
     }
@@ -179,25 +181,5 @@ impl Lower<'_> {
             self.invalid(word, "seconds or `forever`", "the default is used");
         }
         seconds.map(Some)
-    }
-}
-
-fn plain(address: IpAddr, prefix_length: u8, word: &Word) -> VirtualAddress {
-    let link_local = matches!(address, IpAddr::V6(six) if six.is_unicast_link_local());
-    VirtualAddress {
-        address,
-        prefix_length,
-        interface: String::new(),
-        label: None,
-        scope: if link_local { 253 } else { 0 },
-        broadcast: None,
-        peer: None,
-        preferred_lifetime: None,
-        no_dad: address.is_ipv6(),
-        home: false,
-        no_prefix_route: false,
-        autojoin: false,
-        track: true,
-        place: word.at.place.clone(),
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::complete::neighbor_announcements;
 use crate::diagnostic::{Diagnostic, Located};
 use crate::model::{FirstState, Instance, Password, Unicast};
 use crate::ready::{Announcements, Command, Notify, UnicastPeer};
@@ -11,12 +12,6 @@ use crate::written::Statement;
 use super::globals::Garp;
 use super::values::Rest;
 use super::{Kind, Lower, inside, located};
-
-const IGNORED: &str = "the line is ignored";
-
-/// RFC 4861 §7.2.6: up to three, a second apart.
-const NEIGHBOR_ROUNDS: u32 = 3;
-const NEIGHBOR_GAP: Duration = Duration::from_secs(1);
 
 impl Lower<'_> {
     pub(super) fn vrrp_instance(&mut self, statement: &Statement) {
@@ -27,12 +22,13 @@ impl Lower<'_> {
                 .push(finding.expected("a name behind it").help("it is skipped, as in keepalived"));
             return;
         };
-        if let Some(first) = self.model.instances.iter().find(|i| i.name.value == name.value) {
+        if let Some(first) = self.instances.get(&name.value) {
             let message = format!("`vrrp_instance` {} is defined twice", name.value);
-            let help = format!("the first counts, at {}", first.name.at.place);
+            let help = format!("the first counts, at {}", first.place);
             self.diagnostics.push(Diagnostic::warning("duplicate", &name.at, message).help(help));
             return;
         }
+        self.instances.insert(name.value.clone(), name.at.clone());
         let mut instance = self.new_instance(name);
         let mut garp = Garp::default();
         for statement in inside(statement) {
@@ -47,40 +43,15 @@ impl Lower<'_> {
 
     fn new_instance(&self, name: Located<String>) -> Instance {
         let globals = &self.globals;
-        let (gratuitous_arp, neighbor_advertisements) =
-            (keepalived_arp(&Garp::default(), false), rfc_neighbor());
         Instance {
-            name,
-            interface: None,
-            vrid: None,
-            version: None,
-            default_version: globals.version,
-            priority: None,
-            first_state: None,
-            advert_interval: None,
-            preempt: None,
-            preempt_delay: None,
             down_timer_adverts: globals.down_timer_adverts.clone(),
-            source: None,
-            group: None,
             default_groups: globals.groups,
-            unicast: None,
-            password: None,
             checksum_message_only: globals.checksum_message_only,
             strict: globals.strict.clone(),
-            accept: None,
-            addresses: Vec::new(),
-            excluded: Vec::new(),
-            no_addresses: false,
-            track_checks: Vec::new(),
-            track_interfaces: Vec::new(),
-            track_primary: true,
-            gratuitous_arp,
-            neighbor_advertisements,
-            lower_priority_rounds_written: false,
             answer_lower_priority: globals.lower_prio_no_advert.map(|no| !no),
             answer_higher_priority: globals.higher_prio_send_advert,
             notify: Notify { priority_changes: globals.notify_priority_changes, ..Notify::default() },
+            ..Instance::new(name, globals.version)
         }
     }
 
@@ -368,7 +339,7 @@ impl Lower<'_> {
         let minimal = self.globals.min_garp;
         instance.gratuitous_arp = keepalived_arp(&garp, minimal);
         instance.neighbor_advertisements = if garp.is_default() && !minimal {
-            Announcements { packet_gap: garp.gna_interval.unwrap_or_default(), ..rfc_neighbor() }
+            Announcements { packet_gap: garp.gna_interval.unwrap_or_default(), ..neighbor_announcements() }
         } else {
             Announcements {
                 packet_gap: garp.gna_interval.unwrap_or_default(),
@@ -378,7 +349,6 @@ impl Lower<'_> {
         if let Some(check) = instance.unicast.as_mut() {
             check.check_source |= self.globals.check_unicast_src;
         }
-        let _ = IGNORED;
     }
 }
 
@@ -406,18 +376,5 @@ fn keepalived_arp(garp: &Garp, minimal: bool) -> Announcements {
         lower_priority_rounds: garp.lower_repeat.unwrap_or(rounds),
         lower_priority_again_after: seconds(garp.lower_delay.unwrap_or(delay)),
         packet_gap: garp.interval.unwrap_or_default(),
-    }
-}
-
-fn rfc_neighbor() -> Announcements {
-    Announcements {
-        rounds: NEIGHBOR_ROUNDS,
-        round_gap: NEIGHBOR_GAP,
-        again_after: None,
-        refresh: None,
-        refresh_rounds: 1,
-        lower_priority_rounds: NEIGHBOR_ROUNDS,
-        lower_priority_again_after: None,
-        packet_gap: Duration::ZERO,
     }
 }

@@ -40,15 +40,14 @@ impl Lower<'_> {
     /// keepalived names scripts, files and processes each in a space of their own; checks have one.
     fn add_check(&mut self, kind: Kind, mut check: Check, effect: Effect) {
         let name = check.name.value.clone();
-        let taken = |name: &str, checks: &[Check]| checks.iter().any(|c| c.name.value == name);
-        if taken(&name, &self.model.checks) {
+        if !self.checks.insert(name.clone()) {
             let prefix = match kind {
                 Kind::Script => "script",
                 Kind::File => "file",
                 Kind::Process => "process",
             };
             let mut unique = format!("{prefix}/{name}");
-            while taken(&unique, &self.model.checks) {
+            while !self.checks.insert(unique.clone()) {
                 unique.push('_');
             }
             check.name.value = unique;

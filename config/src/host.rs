@@ -1,0 +1,104 @@
+//! What this host lacks: looked at only when the caller asks for it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::ready::{Command, Config, Place, Probe};
+
+/// Warns of interfaces that are missing, and of scripts that are missing or cannot be run.
+pub(crate) fn check(config: &Config, diagnostics: &mut Diagnostics) {
+    if let Ok(interfaces) = interfaces() {
+        missing_interfaces(config, &interfaces, diagnostics);
+    }
+    for check in &config.checks {
+        if let Probe::Script(command) = &check.probe {
+            script(command, diagnostics);
+        }
+    }
+    for notify in config.instances.iter().map(|i| &i.notify) {
+        let commands = [
+            &notify.any,
+            &notify.master,
+            &notify.backup,
+            &notify.fault,
+            &notify.stop,
+            &notify.deleted,
+            &notify.master_rx_lower_priority,
+        ];
+        for command in commands.into_iter().flatten() {
+            script(command, diagnostics);
+        }
+    }
+    for command in config.fifos.iter().filter_map(|f| f.script.as_ref()) {
+        script(command, diagnostics);
+    }
+}
+
+/// Of the network namespace that we are in, which /sys need not show.
+fn interfaces() -> std::io::Result<HashSet<String>> {
+    let table = std::fs::read_to_string("/proc/self/net/dev")?;
+    Ok(table
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.trim().to_owned())
+        .collect())
+}
+
+fn missing_interfaces(config: &Config, present: &HashSet<String>, diagnostics: &mut Diagnostics) {
+    for instance in &config.instances {
+        let tracked = instance.track_interfaces.iter().map(|t| (&t.interface, &instance.place));
+        let addresses = instance.addresses.iter().chain(&instance.excluded).map(|a| (&a.interface, &a.place));
+        let mut told = HashSet::new();
+        for (interface, place) in
+            std::iter::once((&instance.interface, &instance.place)).chain(tracked).chain(addresses)
+        {
+            if !present.contains(interface) && told.insert(interface) {
+                let message = format!("instance {}: this host has no interface {interface}", instance.name);
+                let finding = Diagnostic::warning("interface-missing", &at(place), message);
+                diagnostics
+                    .push(finding.help("the instance waits in FAULT until it is there; see `ip link`"));
+            }
+        }
+    }
+}
+
+fn script(command: &Command, diagnostics: &mut Diagnostics) {
+    let program = &command.program;
+    let Some(found) = find(program) else {
+        let finding = Diagnostic::warning(
+            "script-missing",
+            &at(&command.place),
+            format!("there is no `{}`", program.display()),
+        );
+        diagnostics.push(finding.help("it counts as failed until it is there"));
+        return;
+    };
+    if !is_executable(&found) {
+        let finding = Diagnostic::warning(
+            "script-not-executable",
+            &at(&command.place),
+            format!("`{}` cannot be executed", found.display()),
+        );
+        diagnostics.push(finding.help(format!("chmod +x {}", found.display())));
+    }
+}
+
+/// As it will be started: with a slash as it is, without one through PATH.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o111 != 0)
+}
+
+fn at(place: &Place) -> Location {
+    Location { place: place.clone(), length: 1 }
+}

@@ -1,0 +1,156 @@
+//! The native format: TOML, every key known, every value at its place.
+//!
+//! The document is walked by hand, so that all its problems come in one run. `docs/configuration.md`
+//! describes every key.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::toml::de::DeTable;
+
+use crate::LoadOptions;
+use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
+use crate::model::Model;
+use crate::ready::{Fifo, Probe};
+
+mod address;
+mod check;
+mod instance;
+mod listener;
+mod table;
+
+use table::{Table, TextFile};
+
+/// Reads one document and adds what it means to the model.
+pub(crate) fn load(
+    path: &Path,
+    bytes: &[u8],
+    options: &LoadOptions,
+    model: &mut Model,
+    diagnostics: &mut Diagnostics,
+) {
+    let file: Arc<str> = path.display().to_string().into();
+    let text: Arc<str> = String::from_utf8_lossy(bytes).into();
+    diagnostics.add_source(&file, text.clone());
+    if let Some(line) = std::str::from_utf8(bytes)
+        .err()
+        .map(|error| bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count())
+    {
+        let mut at = Location::file(&file);
+        at.place.line = u32::try_from(line + 1).unwrap_or(u32::MAX);
+        at.length = 1;
+        diagnostics.push(
+            Diagnostic::error("not-utf-8", &at, "bytes that are not UTF-8").expected("TOML, which is UTF-8"),
+        );
+        return;
+    }
+    let text_file = TextFile::new(file, &text);
+    text_file.hide_passwords(diagnostics);
+    let (document, errors) = DeTable::parse_recoverable(&text);
+    for error in &errors {
+        let at = text_file.location(&error.span().unwrap_or(0..0));
+        diagnostics
+            .push(Diagnostic::error("toml-syntax", &at, error.message().trim().to_owned()).expected("TOML"));
+    }
+    if !errors.is_empty() {
+        // What the parser recovered may have lost keys: judging the rest would invent problems.
+        return;
+    }
+    let mut door = Door { file: &text_file, options, model, diagnostics };
+    let span = document.span();
+    let root = Table::new(document.get_ref(), text_file.location(&(span.start..span.start)));
+    door.root(root);
+    door.values_of_files();
+}
+
+/// What is needed while a document is walked.
+struct Door<'a> {
+    file: &'a TextFile<'a>,
+    options: &'a LoadOptions,
+    model: &'a mut Model,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Door<'_> {
+    fn root(&mut self, mut root: Table<'_>) {
+        let router_id = self.text(&mut root, "router_id");
+        once(&mut self.model.router_id, router_id, "router_id", self.diagnostics);
+        if let Some(mut control) = self.table(&mut root, "control") {
+            let socket = self.path(&mut control, "socket");
+            once(&mut self.model.control_socket, socket, "control.socket", self.diagnostics);
+            let metrics = self.socket_address(&mut control, "metrics");
+            once(&mut self.model.metrics, metrics, "control.metrics", self.diagnostics);
+            self.finish(control);
+        }
+        if let Some(mut engine) = self.table(&mut root, "engine") {
+            let priority = self.integer(&mut engine, "realtime_priority", 1..=99);
+            once(&mut self.model.realtime_priority, priority, "engine.realtime_priority", self.diagnostics);
+            let lock = self.boolean(&mut engine, "lock_memory");
+            once(&mut self.model.lock_memory, lock, "engine.lock_memory", self.diagnostics);
+            let log = self.boolean(&mut engine, "log_unknown_vrids");
+            once(&mut self.model.log_unknown_vrids, log, "engine.log_unknown_vrids", self.diagnostics);
+            let delay = self.duration(&mut engine, "startup_delay", table::ANY_TIME);
+            once(&mut self.model.startup_delay, delay, "engine.startup_delay", self.diagnostics);
+            self.finish(engine);
+        }
+        for check in self.tables(&mut root, "check") {
+            self.check(check);
+        }
+        for instance in self.tables(&mut root, "instance") {
+            self.instance(instance);
+        }
+        for listener in self.tables(&mut root, "listener") {
+            self.listener(listener);
+        }
+        for fifo in self.tables(&mut root, "fifo") {
+            self.fifo(fifo);
+        }
+        self.finish(root);
+    }
+
+    fn fifo(&mut self, mut table: Table<'_>) {
+        let path = self.path(&mut table, "path");
+        let script = self.command(&mut table, "script");
+        let user = self.user(&mut table);
+        if path.is_none() {
+            self.missing(&table, "path", "the path of the pipe");
+        }
+        if let Some(path) = path {
+            self.model.fifos.push(Fifo { place: path.at.place, path: path.value, script, user });
+        }
+        self.finish(table);
+    }
+
+    /// The weight of a check whose file holds a value is multiplied with it.
+    fn values_of_files(&mut self) {
+        use crate::ready::{Effect, FileExpect};
+        let holds_value = |check: &crate::model::Check| {
+            matches!(check.probe, Probe::File { expect: FileExpect::Value, .. })
+        };
+        let values: Vec<String> =
+            self.model.checks.iter().filter(|c| holds_value(c)).map(|c| c.name.value.clone()).collect();
+        for tracked in self.model.instances.iter_mut().flat_map(|i| &mut i.track_checks) {
+            if let Effect::Weight { weight, reverse } = tracked.effect
+                && values.contains(&tracked.check.value)
+            {
+                tracked.effect = Effect::Value { weight, reverse };
+            }
+        }
+    }
+}
+
+/// Keeps a value that several files may set, but only one does.
+fn once<T>(
+    slot: &mut Option<Located<T>>,
+    value: Option<Located<T>>,
+    key: &str,
+    diagnostics: &mut Diagnostics,
+) {
+    let Some(value) = value else { return };
+    if let Some(first) = slot {
+        let finding = Diagnostic::error("conflict", &value.at, format!("`{key}` is set in another file too"));
+        diagnostics.push(finding.help(format!("the other is at {}; keep one", first.at.place)));
+        return;
+    }
+    *slot = Some(value);
+}

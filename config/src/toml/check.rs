@@ -1,0 +1,325 @@
+//! `[[check]]`, and the template of a listener.
+
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::diagnostic::{Diagnostic, Located};
+use crate::model::Check;
+use crate::ready::{ApiserverProbe, Credentials, FileExpect, HttpProbe, Probe, Target, Tls};
+
+use super::Door;
+use super::table::{SOME_TIME, Table};
+
+/// Words that say what a check does.
+const KINDS: [&str; 8] = ["script", "http", "https", "apiserver", "tcp", "process", "file", "interface"];
+
+impl Door<'_> {
+    pub(super) fn check(&mut self, mut table: Table<'_>) {
+        let name = self.text(&mut table, "name");
+        if name.is_none() {
+            self.missing(&table, "name", "what instances and backends call it");
+        }
+        let check = self.check_body(table, None);
+        match (name, check) {
+            (Some(name), Some(check)) => self.model.checks.push(Check { name, ..check }),
+            (Some(name), None) => self.model.refused_checks.push(name.value),
+            (None, _) => {}
+        }
+    }
+
+    /// Everything but the name. A listener's template targets the address of each backend.
+    pub(super) fn check_body(&mut self, mut table: Table<'_>, backend: Option<&Target>) -> Option<Check> {
+        let interval =
+            self.duration(&mut table, "interval", SOME_TIME).map_or(Duration::from_secs(1), |i| i.value);
+        let timeout = self.duration(&mut table, "timeout", SOME_TIME);
+        let rise = self
+            .integer(&mut table, "rise", 1..=i64::from(u32::MAX))
+            .map_or(crate::complete::RISE, |n| n.value);
+        let fall = self
+            .integer(&mut table, "fall", 1..=i64::from(u32::MAX))
+            .map_or(crate::complete::FALL, |n| n.value);
+        let first_result_decides = self.boolean(&mut table, "first_result_decides").is_none_or(|on| on.value);
+        let kinds: Vec<&'static str> = KINDS.into_iter().filter(|kind| table.has(kind)).collect();
+        let probe = match kinds.as_slice() {
+            [kind] => self.probe(&mut table, kind, backend),
+            [] => {
+                let finding =
+                    Diagnostic::error("missing-key", &table.at, "the check does not say what to do");
+                self.diagnostics.push(finding.expected(format!("one of `{}`", KINDS.join("`, `"))));
+                None
+            }
+            several => {
+                let finding = Diagnostic::error(
+                    "conflict",
+                    &table.at,
+                    format!("`{}` in one check", several.join("`, `")),
+                );
+                self.diagnostics.push(finding.expected("one of them").help("write a check for each"));
+                None
+            }
+        };
+        let at = table.at.clone();
+        self.finish(table);
+        let name = Located::new(String::new(), at);
+        let timeout = timeout.map(|t| t.value);
+        probe.map(|probe| Check {
+            name,
+            probe,
+            interval,
+            timeout,
+            rise,
+            fall,
+            first_result_decides,
+            only_if_used: false,
+        })
+    }
+
+    fn probe(
+        &mut self,
+        table: &mut Table<'_>,
+        kind: &'static str,
+        backend: Option<&Target>,
+    ) -> Option<Probe> {
+        let value = self.value(table, kind)?;
+        match kind {
+            "script" => {
+                let user = self.user(table);
+                self.as_command(value, user).map(Probe::Script)
+            }
+            "http" | "https" => self.http(value, kind == "https", backend),
+            "apiserver" => self.apiserver(value, backend),
+            "tcp" => self.tcp(value, backend),
+            "process" => self.process(value),
+            "file" => self.file(value),
+            _ => self
+                .as_text(value, "the name of an interface")
+                .map(|name| Probe::Interface { name: name.value }),
+        }
+    }
+
+    /// `address`, or that of the backend, or a default.
+    fn target(
+        &mut self,
+        table: &mut Table<'_>,
+        backend: Option<&Target>,
+        default: Option<&Target>,
+    ) -> Option<Target> {
+        if let Some(value) = self.value(table, "address") {
+            return self.as_target(value).map(|t| t.value);
+        }
+        let target = backend.or(default).cloned();
+        if target.is_none() {
+            self.missing(table, "address", "HOST:PORT to connect to");
+        }
+        target
+    }
+
+    fn tls(&mut self, table: &mut Table<'_>) -> Tls {
+        let ca_file = self.path(table, "ca_file");
+        let insecure = self.boolean(table, "insecure").filter(|on| on.value);
+        if let (Some(ca_file), Some(insecure)) = (&ca_file, &insecure) {
+            let finding = Diagnostic::error("conflict", &insecure.at, "`insecure` beside `ca_file`");
+            self.diagnostics.push(
+                finding.expected("one of them").help(format!(
+                    "`ca_file` is at {}; nothing is verified with `insecure`",
+                    ca_file.at.place
+                )),
+            );
+        }
+        Tls {
+            ca_file: ca_file.map(|f| f.value),
+            server_name: self.text(table, "server_name").map(|n| n.value),
+            insecure: insecure.is_some(),
+        }
+    }
+
+    fn credentials(&mut self, table: &mut Table<'_>) -> Credentials {
+        let bearer_token_file = self.path(table, "bearer_token_file").map(|f| f.value);
+        let certificate = self.path(table, "client_certificate_file");
+        let key = self.path(table, "client_key_file");
+        match (&certificate, &key) {
+            (Some(one), None) => {
+                self.refuse(&one.at, "a client certificate without its key", "`client_key_file` beside it")
+            }
+            (None, Some(one)) => self.refuse(
+                &one.at,
+                "a client key without its certificate",
+                "`client_certificate_file` beside it",
+            ),
+            _ => {}
+        }
+        Credentials {
+            bearer_token_file,
+            client_certificate_file: certificate.map(|f| f.value),
+            client_key_file: key.map(|f| f.value),
+        }
+    }
+
+    fn request_path(&mut self, table: &mut Table<'_>, default: &str) -> String {
+        match self.text(table, "path") {
+            Some(path) if path.value.starts_with('/') && !path.value.contains(char::is_whitespace) => {
+                path.value
+            }
+            Some(path) => {
+                self.refuse(
+                    &path.at,
+                    format!("\"{}\" is not a path", path.value),
+                    "a path that begins with `/`, without blanks",
+                );
+                default.to_owned()
+            }
+            None => default.to_owned(),
+        }
+    }
+
+    fn http(&mut self, value: &Spanned<DeValue<'_>>, tls: bool, backend: Option<&Target>) -> Option<Probe> {
+        let mut table = self.as_table(value)?;
+        let target = self.target(&mut table, backend, None);
+        let tls = tls.then(|| self.tls(&mut table));
+        let path = self.request_path(&mut table, "/");
+        let method = match self.text(&mut table, "method") {
+            Some(method) if matches!(method.value.as_str(), "GET" | "HEAD" | "OPTIONS" | "POST") => {
+                method.value
+            }
+            Some(method) => {
+                self.refuse(
+                    &method.at,
+                    format!("\"{}\" is not a method of a probe", method.value),
+                    "\"GET\", \"HEAD\", \"OPTIONS\" or \"POST\"",
+                );
+                "GET".to_owned()
+            }
+            None => "GET".to_owned(),
+        };
+        let host_header = self.text(&mut table, "host").map(|h| h.value);
+        let values = self.list(&mut table, "status");
+        let mut status: Vec<_> = values.into_iter().filter_map(|value| self.status(value)).collect();
+        if status.is_empty() {
+            status.push((200, 299));
+        }
+        let body_contains = self.text(&mut table, "body_contains").map(|t| t.value);
+        let credentials = self.credentials(&mut table);
+        self.finish(table);
+        Some(Probe::Http(HttpProbe {
+            target: target?,
+            tls,
+            method,
+            path,
+            host_header,
+            status,
+            body_contains,
+            credentials,
+        }))
+    }
+
+    /// `200` or `"200-299"`.
+    fn status(&mut self, value: &Spanned<DeValue<'_>>) -> Option<(u16, u16)> {
+        let expected = "a status from 100 to 599, or a range such as \"200-299\"";
+        if let DeValue::Integer(_) = value.get_ref() {
+            return self.as_integer(value, 100..=599).map(|s| (s.value, s.value));
+        }
+        let text = self.as_text(value, expected)?;
+        let range = text
+            .value
+            .split_once('-')
+            .and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+        match range {
+            Some((low, high)) if 100 <= low && low <= high && high <= 599 => Some((low, high)),
+            _ => {
+                self.refuse(&text.at, format!("\"{}\" is not a range of statuses", text.value), expected);
+                None
+            }
+        }
+    }
+
+    fn apiserver(&mut self, value: &Spanned<DeValue<'_>>, backend: Option<&Target>) -> Option<Probe> {
+        let mut table = self.as_table(value)?;
+        let default = Target { host: "127.0.0.1".to_owned(), port: 6443 };
+        let target = self.target(&mut table, backend, Some(&default));
+        let path = self.request_path(&mut table, "/readyz");
+        let tls = self.tls(&mut table);
+        let credentials = self.credentials(&mut table);
+        if tls.ca_file.is_none() && !tls.insecure {
+            let finding = Diagnostic::warning(
+                "no-ca-file",
+                &table.at,
+                "the certificate is verified with the authorities of the host",
+            );
+            self.diagnostics.push(
+                finding
+                    .expected("`ca_file`, or `insecure = true`")
+                    .help("a cluster has its own authority, on a kubeadm node /etc/kubernetes/pki/ca.crt"),
+            );
+        }
+        self.finish(table);
+        Some(Probe::Apiserver(ApiserverProbe { target: target?, path, tls, credentials }))
+    }
+
+    fn tcp(&mut self, value: &Spanned<DeValue<'_>>, backend: Option<&Target>) -> Option<Probe> {
+        if let DeValue::String(_) = value.get_ref() {
+            return self.as_target(value).map(|target| Probe::Tcp { target: target.value });
+        }
+        let mut table = self.as_table(value)?;
+        let target = self.target(&mut table, backend, None);
+        self.finish(table);
+        target.map(|target| Probe::Tcp { target })
+    }
+
+    fn process(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Probe> {
+        if let DeValue::String(name) = value.get_ref() {
+            return Some(Probe::Process { name: name.to_string(), quorum: 1, quorum_max: None });
+        }
+        let mut table = self.as_table(value)?;
+        let name = self.text(&mut table, "name");
+        if name.is_none() {
+            self.missing(&table, "name", "the name of the process");
+        }
+        let quorum = self.integer(&mut table, "quorum", 0..=65535).map_or(1, |n| n.value);
+        let quorum_max = self.integer(&mut table, "quorum_max", 0..=65535).map(|n| n.value);
+        self.finish(table);
+        name.map(|name| Probe::Process { name: name.value, quorum, quorum_max })
+    }
+
+    fn file(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Probe> {
+        if let DeValue::String(path) = value.get_ref() {
+            return Some(Probe::File { path: path.to_string().into(), expect: FileExpect::Exists });
+        }
+        let mut table = self.as_table(value)?;
+        let path = self.path(&mut table, "path");
+        if path.is_none() {
+            self.missing(&table, "path", "the path of the file");
+        }
+        let expect = match self.value(&mut table, "expect") {
+            None => Some(FileExpect::Exists),
+            Some(value) => match value.get_ref() {
+                DeValue::Table(_) => {
+                    let mut inner = self.as_table(value)?;
+                    let text = self.text(&mut inner, "contains");
+                    if text.is_none() {
+                        self.missing(&inner, "contains", "the text that the file must hold");
+                    }
+                    self.finish(inner);
+                    text.map(|text| FileExpect::Contains(text.value))
+                }
+                other => match other.as_str() {
+                    Some("exists") => Some(FileExpect::Exists),
+                    Some("missing") => Some(FileExpect::Missing),
+                    Some("value") => Some(FileExpect::Value),
+                    _ => {
+                        let at = self.at(value);
+                        self.refuse(
+                            &at,
+                            "an unknown expectation",
+                            "\"exists\", \"missing\", \"value\" or { contains = \"TEXT\" }",
+                        );
+                        None
+                    }
+                },
+            },
+        };
+        self.finish(table);
+        Some(Probe::File { path: path?.value, expect: expect? })
+    }
+}

@@ -1,0 +1,544 @@
+//! Writes a configuration as TOML: the way from keepalived.conf to the native format.
+//!
+//! What is written, loaded again, is the same configuration; only the places differ. Values at their
+//! default are left out.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::complete::{self, CONTROL_SOCKET};
+use crate::diagnostic::{Diagnostics, Severity};
+use crate::ready::{
+    Announcements, Authentication, Balance, Check, Command, Config, Credentials, Effect, Family, Fifo,
+    FileExpect, HttpProbe, Instance, Listener, Notify, Probe, Tls, TrackInterface, Transport, UnicastPeer,
+    User, Version, VirtualAddress,
+};
+use crate::time::shown;
+use crate::users::Users;
+
+/// The configuration as TOML. Findings of the loading (what was dropped, and what is done instead) become
+/// comments above it.
+pub fn to_toml(config: &Config, dropped: &Diagnostics) -> String {
+    let mut text = String::new();
+    comments(&mut text, dropped);
+    line(&mut text, "router_id", &quoted(&config.router_id));
+    let mut control = String::new();
+    if config.control.socket.as_os_str() != CONTROL_SOCKET {
+        line(&mut control, "socket", &quoted(&config.control.socket.to_string_lossy()));
+    }
+    if let Some(metrics) = config.control.metrics {
+        line(&mut control, "metrics", &quoted(&metrics.to_string()));
+    }
+    section(&mut text, "[control]", &control);
+    let mut engine = String::new();
+    if let Some(priority) = config.engine.realtime_priority {
+        line(&mut engine, "realtime_priority", &priority.to_string());
+    }
+    flag(&mut engine, "lock_memory", config.engine.lock_memory, false);
+    flag(&mut engine, "log_unknown_vrids", config.engine.log_unknown_vrids, false);
+    duration(&mut engine, "startup_delay", config.engine.startup_delay, Duration::ZERO);
+    section(&mut text, "[engine]", &engine);
+    for written in &config.checks {
+        section(&mut text, "[[check]]", &check(written));
+    }
+    for written in &config.instances {
+        section(&mut text, "[[instance]]", &instance(written));
+    }
+    for written in &config.listeners {
+        section(&mut text, "[[listener]]", &listener(written, config));
+    }
+    for written in &config.fifos {
+        section(&mut text, "[[fifo]]", &fifo(written));
+    }
+    text
+}
+
+fn comments(text: &mut String, dropped: &Diagnostics) {
+    let dropped: Vec<_> = dropped.iter().filter(|d| d.severity != Severity::Notice).collect();
+    if dropped.is_empty() {
+        return;
+    }
+    text.push_str("# Not taken over as it was written:\n");
+    for finding in dropped {
+        let help = finding.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        let comment = format!("#   {}: {}{help}", finding.location.place, finding.message);
+        let _ = writeln!(text, "{}", comment.replace(|c: char| c.is_control(), " "));
+    }
+    text.push('\n');
+}
+
+fn section(text: &mut String, head: &str, body: &str) {
+    if !body.is_empty() {
+        let _ = write!(text, "\n{head}\n{body}");
+    }
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    let _ = writeln!(text, "{key} = {value}");
+}
+
+fn flag(text: &mut String, key: &str, value: bool, default: bool) {
+    if value != default {
+        line(text, key, if value { "true" } else { "false" });
+    }
+}
+
+fn duration(text: &mut String, key: &str, value: Duration, default: Duration) {
+    if value != default {
+        line(text, key, &quoted(&shown(value)));
+    }
+}
+
+fn number<T: PartialEq + ToString>(text: &mut String, key: &str, value: &T, default: &T) {
+    if value != default {
+        line(text, key, &value.to_string());
+    }
+}
+
+fn never(value: Option<Duration>) -> String {
+    value.map_or_else(|| "\"never\"".to_owned(), |time| quoted(&shown(time)))
+}
+
+/// A basic string on one line.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// `{ a = 1, b = 2 }` from lines of `key = value`.
+fn inline(body: &str) -> String {
+    format!("{{ {} }}", body.trim_end().replace('\n', ", "))
+}
+
+fn words(command: &Command) -> String {
+    let program = command.program.to_string_lossy();
+    list(std::iter::once(quoted(&program)).chain(command.arguments.iter().map(|a| quoted(a))))
+}
+
+fn user(text: &mut String, user: Option<&User>) {
+    let Some(user) = user else { return };
+    line(text, "user", &quoted(&user.name));
+    let own_group = Users::Host.find(&user.name, None).is_ok_and(|found| found == *user);
+    if !own_group {
+        line(text, "group", &user.gid.to_string());
+    }
+}
+
+fn command(text: &mut String, key: &str, command: Option<&Command>) {
+    let Some(command) = command else { return };
+    if command.user.is_none() {
+        return line(text, key, &words(command));
+    }
+    let mut body = String::new();
+    line(&mut body, "command", &words(command));
+    user(&mut body, command.user.as_ref());
+    line(text, key, &inline(&body));
+}
+
+fn check(check: &Check) -> String {
+    let mut text = String::new();
+    line(&mut text, "name", &quoted(&check.name));
+    match &check.probe {
+        Probe::Script(script) => {
+            line(&mut text, "script", &words(script));
+            user(&mut text, script.user.as_ref());
+        }
+        Probe::Http(http) => {
+            let key = if http.tls.is_some() { "https" } else { "http" };
+            line(&mut text, key, &inline(&http_probe(http)));
+        }
+        Probe::Apiserver(probe) => {
+            let mut body = String::new();
+            line(&mut body, "address", &quoted(&probe.target.to_string()));
+            if probe.path != "/readyz" {
+                line(&mut body, "path", &quoted(&probe.path));
+            }
+            tls(&mut body, &probe.tls);
+            credentials(&mut body, &probe.credentials);
+            line(&mut text, "apiserver", &inline(&body));
+        }
+        Probe::Tcp { target } => line(&mut text, "tcp", &quoted(&target.to_string())),
+        Probe::Process { name, quorum: 1, quorum_max: None } => line(&mut text, "process", &quoted(name)),
+        Probe::Process { name, quorum, quorum_max } => {
+            let mut body = String::new();
+            line(&mut body, "name", &quoted(name));
+            number(&mut body, "quorum", quorum, &1);
+            if let Some(most) = quorum_max {
+                line(&mut body, "quorum_max", &most.to_string());
+            }
+            line(&mut text, "process", &inline(&body));
+        }
+        Probe::File { path, expect } => {
+            let path = quoted(&path.to_string_lossy());
+            let value = match expect {
+                FileExpect::Exists => path,
+                FileExpect::Missing => format!("{{ path = {path}, expect = \"missing\" }}"),
+                FileExpect::Value => format!("{{ path = {path}, expect = \"value\" }}"),
+                FileExpect::Contains(part) => {
+                    format!("{{ path = {path}, expect = {{ contains = {} }} }}", quoted(part))
+                }
+            };
+            line(&mut text, "file", &value);
+        }
+        Probe::Interface { name } => line(&mut text, "interface", &quoted(name)),
+    }
+    duration(&mut text, "interval", check.interval, Duration::from_secs(1));
+    duration(&mut text, "timeout", check.timeout, check.interval);
+    number(&mut text, "rise", &check.rise, &complete::RISE);
+    number(&mut text, "fall", &check.fall, &complete::FALL);
+    flag(&mut text, "first_result_decides", check.first_result_decides, true);
+    text
+}
+
+fn http_probe(http: &HttpProbe) -> String {
+    let mut body = String::new();
+    line(&mut body, "address", &quoted(&http.target.to_string()));
+    if http.path != "/" {
+        line(&mut body, "path", &quoted(&http.path));
+    }
+    if http.method != "GET" {
+        line(&mut body, "method", &quoted(&http.method));
+    }
+    if let Some(host) = &http.host_header {
+        line(&mut body, "host", &quoted(host));
+    }
+    if http.status != [(200, 299)] {
+        let range = |(low, high): &(u16, u16)| {
+            if low == high { low.to_string() } else { format!("\"{low}-{high}\"") }
+        };
+        line(&mut body, "status", &list(http.status.iter().map(range)));
+    }
+    if let Some(part) = &http.body_contains {
+        line(&mut body, "body_contains", &quoted(part));
+    }
+    if let Some(verification) = &http.tls {
+        tls(&mut body, verification);
+    }
+    credentials(&mut body, &http.credentials);
+    body
+}
+
+fn tls(text: &mut String, tls: &Tls) {
+    if let Some(file) = &tls.ca_file {
+        line(text, "ca_file", &quoted(&file.to_string_lossy()));
+    }
+    if let Some(name) = &tls.server_name {
+        line(text, "server_name", &quoted(name));
+    }
+    flag(text, "insecure", tls.insecure, false);
+}
+
+fn credentials(text: &mut String, credentials: &Credentials) {
+    let files = [
+        ("bearer_token_file", &credentials.bearer_token_file),
+        ("client_certificate_file", &credentials.client_certificate_file),
+        ("client_key_file", &credentials.client_key_file),
+    ];
+    for (key, file) in files {
+        if let Some(file) = file {
+            line(text, key, &quoted(&file.to_string_lossy()));
+        }
+    }
+}
+
+fn instance(instance: &Instance) -> String {
+    let mut text = String::new();
+    line(&mut text, "name", &quoted(&instance.name));
+    line(&mut text, "interface", &quoted(&instance.interface));
+    line(&mut text, "vrid", &instance.vrid.to_string());
+    if instance.version == Version::V2 {
+        line(&mut text, "version", "2");
+    }
+    number(&mut text, "priority", &instance.priority, &100);
+    flag(&mut text, "start_active", instance.start_active, instance.priority == 255);
+    duration(&mut text, "advert_interval", instance.advert_interval, Duration::from_secs(1));
+    flag(&mut text, "preempt", instance.preempt, true);
+    duration(&mut text, "preempt_delay", instance.preempt_delay, Duration::ZERO);
+    number(&mut text, "down_timer_adverts", &instance.down_timer_adverts, &3);
+    if let Some(source) = instance.source {
+        line(&mut text, "source", &quoted(&source.to_string()));
+    }
+    transport(&mut text, instance);
+    if let Authentication::Pass(password) = &instance.authentication {
+        line(&mut text, "authentication", &format!("{{ {} }}", password_value(password)));
+    }
+    flag(&mut text, "checksum_message_only", instance.checksum_message_only, false);
+    flag(&mut text, "strict", instance.strict, false);
+    addresses(&mut text, "addresses", &instance.addresses, instance);
+    addresses(&mut text, "excluded", &instance.excluded, instance);
+    track(&mut text, instance);
+    let (arp, na) = (complete::arp_announcements(), complete::neighbor_announcements());
+    announcements(&mut text, "gratuitous_arp", &instance.gratuitous_arp, &arp, instance.strict);
+    announcements(
+        &mut text,
+        "neighbor_advertisements",
+        &instance.neighbor_advertisements,
+        &na,
+        instance.strict,
+    );
+    flag(&mut text, "answer_lower_priority", instance.answer_lower_priority, !instance.strict);
+    flag(&mut text, "answer_higher_priority", instance.answer_higher_priority, false);
+    notify(&mut text, &instance.notify);
+    text
+}
+
+fn transport(text: &mut String, instance: &Instance) {
+    match &instance.transport {
+        Transport::Multicast { group } => {
+            let default = match instance.family {
+                Family::Ipv4 => "224.0.0.18",
+                Family::Ipv6 => "ff02::12",
+            };
+            if group.to_string() != default {
+                line(text, "multicast_group", &quoted(&group.to_string()));
+            }
+        }
+        Transport::Unicast { peers, ttl, check_source } => {
+            let mut body = String::new();
+            line(&mut body, "peers", &list(peers.iter().map(peer)));
+            number(&mut body, "ttl", ttl, &255);
+            flag(&mut body, "check_source", *check_source, false);
+            line(text, "unicast", &inline(&body));
+        }
+    }
+}
+
+fn peer(peer: &UnicastPeer) -> String {
+    let address = quoted(&peer.address.to_string());
+    if peer.min_ttl.is_none() && peer.max_ttl.is_none() {
+        return address;
+    }
+    let mut body = String::new();
+    line(&mut body, "address", &address);
+    for (key, ttl) in [("min_ttl", peer.min_ttl), ("max_ttl", peer.max_ttl)] {
+        if let Some(ttl) = ttl {
+            line(&mut body, key, &ttl.to_string());
+        }
+    }
+    inline(&body)
+}
+
+/// As text where it is text; the zeros that pad it are left out.
+fn password_value(password: &[u8; 8]) -> String {
+    let length = password.iter().rposition(|b| *b != 0).map_or(1, |last| last + 1);
+    let bytes = &password[..length];
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains(char::is_control) => format!("password = {}", quoted(text)),
+        _ => format!("password_hex = \"{}\"", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+    }
+}
+
+fn addresses(text: &mut String, key: &str, addresses: &[VirtualAddress], instance: &Instance) {
+    match addresses {
+        [] => {}
+        [one] => line(text, key, &format!("[{}]", address(one, instance))),
+        several => {
+            let _ = writeln!(text, "{key} = [");
+            for one in several {
+                let _ = writeln!(text, "    {},", address(one, instance));
+            }
+            text.push_str("]\n");
+        }
+    }
+}
+
+fn address(address: &VirtualAddress, instance: &Instance) -> String {
+    let with_length = |ip: std::net::IpAddr, length: u8| match (ip.is_ipv4(), length) {
+        (true, 32) | (false, 128) => quoted(&ip.to_string()),
+        _ => quoted(&format!("{ip}/{length}")),
+    };
+    let plain = complete::plain_address(address.address, address.prefix_length);
+    let default =
+        VirtualAddress { interface: instance.interface.clone(), place: address.place.clone(), ..plain };
+    let written = with_length(address.address, address.prefix_length);
+    if *address == default {
+        return written;
+    }
+    let mut body = String::new();
+    line(&mut body, "address", &written);
+    if address.interface != default.interface {
+        line(&mut body, "interface", &quoted(&address.interface));
+    }
+    if let Some(label) = &address.label {
+        line(&mut body, "label", &quoted(label));
+    }
+    if address.scope != default.scope {
+        let scope = match address.scope {
+            0 => "\"global\"".to_owned(),
+            200 => "\"site\"".to_owned(),
+            253 => "\"link\"".to_owned(),
+            254 => "\"host\"".to_owned(),
+            other => other.to_string(),
+        };
+        line(&mut body, "scope", &scope);
+    }
+    if let Some(broadcast) = address.broadcast {
+        line(&mut body, "broadcast", &quoted(&broadcast.to_string()));
+    }
+    if let Some((peer, length)) = address.peer {
+        line(&mut body, "peer", &with_length(peer, length));
+    }
+    if address.preferred_lifetime != default.preferred_lifetime {
+        let lifetime = address.preferred_lifetime.map_or_else(|| "\"forever\"".to_owned(), |s| s.to_string());
+        line(&mut body, "preferred_lifetime", &lifetime);
+    }
+    flag(&mut body, "duplicate_detection", !address.no_dad, !default.no_dad);
+    flag(&mut body, "home", address.home, false);
+    flag(&mut body, "prefix_route", !address.no_prefix_route, true);
+    flag(&mut body, "autojoin", address.autojoin, false);
+    flag(&mut body, "track", address.track, true);
+    inline(&body)
+}
+
+fn track(text: &mut String, instance: &Instance) {
+    const FAULT: Effect = Effect::Fault { reverse: false };
+    let own = |tracked: &TrackInterface| tracked.interface == instance.interface && tracked.effect == FAULT;
+    let (has_own, others) = match instance.track_interfaces.as_slice() {
+        [first, others @ ..] if own(first) => (true, others),
+        others => (false, others),
+    };
+    flag(text, "track_own_interface", has_own, true);
+    let entry = |key: &str, name: &str, effect: Effect| {
+        let mut body = String::new();
+        line(&mut body, key, &quoted(name));
+        let (weight, reverse) = match effect {
+            Effect::Fault { reverse } => (0, reverse),
+            Effect::Weight { weight, reverse } | Effect::Value { weight, reverse } => (weight, reverse),
+        };
+        number(&mut body, "weight", &weight, &0);
+        flag(&mut body, "reverse", reverse, false);
+        inline(&body)
+    };
+    let checks = instance.track_checks.iter().map(|t| entry("check", &t.check, t.effect));
+    let interfaces = others.iter().map(|t| entry("interface", &t.interface, t.effect));
+    let entries: Vec<_> = checks.chain(interfaces).collect();
+    if !entries.is_empty() {
+        line(text, "track", &list(entries));
+    }
+}
+
+fn announcements(text: &mut String, key: &str, made: &Announcements, default: &Announcements, strict: bool) {
+    let mut body = String::new();
+    number(&mut body, "rounds", &made.rounds, &default.rounds);
+    duration(&mut body, "round_gap", made.round_gap, default.round_gap);
+    if made.again_after != default.again_after {
+        line(&mut body, "again_after", &never(made.again_after));
+    }
+    if made.refresh != default.refresh {
+        line(&mut body, "refresh", &never(made.refresh));
+    }
+    number(&mut body, "refresh_rounds", &made.refresh_rounds, &default.refresh_rounds);
+    // The default differs in strict mode, and one that is written holds for both tables.
+    if strict || made.lower_priority_rounds != default.lower_priority_rounds {
+        line(&mut body, "lower_priority_rounds", &made.lower_priority_rounds.to_string());
+    }
+    if strict || made.lower_priority_again_after != default.lower_priority_again_after {
+        line(&mut body, "lower_priority_again_after", &never(made.lower_priority_again_after));
+    }
+    duration(&mut body, "packet_gap", made.packet_gap, default.packet_gap);
+    if !body.is_empty() {
+        line(text, key, &inline(&body));
+    }
+}
+
+fn notify(text: &mut String, notify: &Notify) {
+    let mut body = String::new();
+    command(&mut body, "any", notify.any.as_ref());
+    command(&mut body, "master", notify.master.as_ref());
+    command(&mut body, "backup", notify.backup.as_ref());
+    command(&mut body, "fault", notify.fault.as_ref());
+    command(&mut body, "stop", notify.stop.as_ref());
+    command(&mut body, "deleted", notify.deleted.as_ref());
+    command(&mut body, "master_rx_lower_priority", notify.master_rx_lower_priority.as_ref());
+    flag(&mut body, "priority_changes", notify.priority_changes, false);
+    section(text, "[instance.notify]", &body);
+}
+
+fn listener(listener: &Listener, config: &Config) -> String {
+    let mut text = String::new();
+    line(&mut text, "name", &quoted(&listener.name));
+    line(&mut text, "bind", &list(listener.bind.iter().map(|b| quoted(&b.to_string()))));
+    if listener.balance == Balance::RoundRobin {
+        line(&mut text, "balance", "\"roundrobin\"");
+    }
+    let _ = writeln!(text, "backends = [");
+    for backend in &listener.backends {
+        let mut body = String::new();
+        line(&mut body, "name", &quoted(&backend.name));
+        line(&mut body, "address", &quoted(&backend.address.to_string()));
+        number(&mut body, "weight", &backend.weight, &1);
+        if let Some(check) = &backend.check {
+            line(&mut body, "check", &quoted(check));
+        }
+        let _ = writeln!(text, "    {},", inline(&body));
+    }
+    text.push_str("]\n");
+    duration(&mut text, "connect_timeout", listener.connect_timeout, complete::CONNECT_TIMEOUT);
+    if listener.idle_timeout.is_some() {
+        line(&mut text, "idle_timeout", &never(listener.idle_timeout));
+    }
+    match listener.keepalive {
+        None => line(&mut text, "keepalive", "false"),
+        Some(keepalive) => {
+            let mut body = String::new();
+            duration(&mut body, "idle", keepalive.idle, complete::KEEPALIVE.idle);
+            duration(&mut body, "interval", keepalive.interval, complete::KEEPALIVE.interval);
+            number(&mut body, "count", &keepalive.count, &complete::KEEPALIVE.count);
+            if !body.is_empty() {
+                line(&mut text, "keepalive", &inline(&body));
+            }
+        }
+    }
+    if listener.user_timeout != Some(complete::USER_TIMEOUT) {
+        line(&mut text, "user_timeout", &never(listener.user_timeout));
+    }
+    number(&mut text, "max_sessions", &listener.max_sessions, &complete::MAX_SESSIONS);
+    flag(&mut text, "close_sessions_on_backend_down", listener.close_sessions_on_backend_down, true);
+    if listener.instances != complete::instances_of(&listener.bind, &config.instances) {
+        line(&mut text, "instances", &list(listener.instances.iter().map(|i| quoted(i))));
+    }
+    text
+}
+
+fn fifo(fifo: &Fifo) -> String {
+    let mut text = String::new();
+    line(&mut text, "path", &quoted(&fifo.path.to_string_lossy()));
+    command(&mut text, "script", fifo.script.as_ref());
+    user(&mut text, fifo.user.as_ref());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_character_survives_quoting() {
+        let text: String = (0u32..0x300).filter_map(char::from_u32).collect();
+        let document = format!("a = {}", quoted(&text));
+        let table: toml::Table = document.parse().unwrap();
+        assert_eq!(table["a"].as_str(), Some(text.as_str()));
+    }
+
+    #[test]
+    fn password_that_is_no_text_is_hexadecimal() {
+        assert_eq!(password_value(b"42\0\0\0\0\0\0"), "password = \"42\"");
+        assert_eq!(password_value(&[0xc3, 1, 0, 0, 0, 0, 0, 0]), "password_hex = \"c301\"");
+        assert_eq!(password_value(&[0; 8]), "password_hex = \"00\"");
+    }
+}

@@ -1,0 +1,242 @@
+//! The native format: the documentation's examples load, all mistakes come at once, and what is written
+//! is read back the same.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::diagnostic::Severity;
+use config::ready::{Effect, FileExpect, Probe, Target, Transport, User, Version};
+use config::users::Users;
+use config::{LoadOptions, Loaded, load, to_toml, without_places};
+
+fn options() -> LoadOptions {
+    let user = |name: &str, id| User { name: name.into(), uid: id, gid: id };
+    let users = vec![user("root", 0), user("nobody", 65534)];
+    LoadOptions { users: Users::Fixed(users), host_name: Some("host".into()), ..LoadOptions::default() }
+}
+
+fn load_text(text: &str) -> Loaded {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.toml");
+    std::fs::write(&path, text).unwrap();
+    load(&[&path], &options())
+}
+
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+#[test]
+fn examples_load_without_findings() {
+    for file in examples() {
+        let loaded = load(&[&file], &options());
+        let findings: Vec<_> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        assert_eq!(findings, [""; 0], "{}", file.display());
+    }
+}
+
+#[test]
+fn examples_are_read_back_as_they_are_written() {
+    for file in examples() {
+        let loaded = load(&[&file], &options());
+        let config = loaded.config.expect("examples have no errors");
+        let written = to_toml(&config, &loaded.diagnostics);
+        let again = load_text(&written);
+        let findings: Vec<_> = again.diagnostics.iter().map(ToString::to_string).collect();
+        assert_eq!(findings, [""; 0], "{}\n{written}", file.display());
+        assert_eq!(without_places(again.config.unwrap()), without_places(config), "{written}");
+    }
+}
+
+/// The fenced TOML blocks of the documentation.
+fn documented() -> Vec<String> {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md"))
+            .unwrap();
+    text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn documented_snippets_load_without_findings() {
+    assert!(documented().len() > 3);
+    for snippet in documented() {
+        let loaded = load_text(&snippet);
+        let findings: Vec<_> =
+            loaded.diagnostics.iter().filter(|d| d.code != "unused-check").map(ToString::to_string).collect();
+        assert_eq!(findings, [""; 0], "{snippet}");
+    }
+}
+
+#[test]
+fn every_key_of_the_examples_is_documented() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md"))
+            .unwrap();
+    let everything = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/everything.toml"),
+    )
+    .unwrap();
+    let words = everything.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect::<Vec<_>>();
+    let keys = everything
+        .split(" =")
+        .map(|before| before.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap());
+    for key in keys.filter(|key| !key.is_empty() && words.contains(key)) {
+        assert!(text.contains(&format!("`{key}`")), "{key} is not documented");
+    }
+}
+
+const TEMPLATE: &str = r#"
+[[listener]]
+name = "apiserver"
+bind = "10.0.0.100:6443"
+check = { apiserver = { insecure = true }, interval = "500ms", fall = 2, rise = 1 }
+backends = [{ name = "cp1", address = "10.0.0.11:6443" }, { name = "cp2", address = "[2001:db8::1]:6443", check = false }]
+[[instance]]
+name = "vip"
+interface = "eth0"
+vrid = 1
+addresses = ["10.0.0.100"]
+"#;
+
+#[test]
+fn template_makes_one_check_for_each_backend() {
+    let config = load_text(TEMPLATE).config.unwrap();
+    let [check] = config.checks.as_slice() else { panic!("{:?}", config.checks) };
+    assert_eq!(check.name, "apiserver/cp1");
+    assert_eq!((check.interval, check.fall, check.rise), (Duration::from_millis(500), 2, 1));
+    let Probe::Apiserver(probe) = &check.probe else { panic!("{:?}", check.probe) };
+    assert_eq!(probe.target, Target { host: "10.0.0.11".into(), port: 6443 });
+    let checks: Vec<_> = config.listeners[0].backends.iter().map(|b| b.check.as_deref()).collect();
+    assert_eq!(checks, [Some("apiserver/cp1"), None]);
+    assert_eq!(config.listeners[0].instances, ["vip"], "it binds the address that the instance holds");
+}
+
+#[test]
+fn native_defaults_are_those_of_version_3() {
+    let config = load_text(TEMPLATE).config.unwrap();
+    let instance = &config.instances[0];
+    assert_eq!((instance.version, instance.priority), (Version::V3, 100));
+    assert_eq!(instance.advert_interval, Duration::from_secs(1));
+    assert_eq!(instance.transport, Transport::Multicast { group: [224, 0, 0, 18].into() });
+    assert!(!instance.start_active && instance.preempt && instance.answer_lower_priority);
+    assert_eq!(config.router_id, "host");
+}
+
+#[test]
+fn weight_of_a_file_with_a_value_multiplies_it() {
+    let text = r#"
+        [[instance]]
+        name = "vip"
+        interface = "eth0"
+        vrid = 1
+        addresses = ["10.0.0.100"]
+        track = [{ check = "load", weight = -2, reverse = true }]
+        [[check]]
+        name = "load"
+        file = { path = "/run/load", expect = "value" }
+    "#;
+    let config = load_text(text).config.unwrap();
+    assert!(matches!(&config.checks[0].probe, Probe::File { expect: FileExpect::Value, .. }));
+    assert_eq!(config.instances[0].track_checks[0].effect, Effect::Value { weight: -2, reverse: true });
+}
+
+#[test]
+fn all_mistakes_are_reported_in_one_run_with_their_places() {
+    let text = r#"router_idd = "x"
+[[instance]]
+name = "vip"
+interface = "eth0"
+vrid = 300
+prioritty = 100
+advert_interval = 1
+addresses = ["10.0.0.1000", { address = "10.0.0.1", lable = "x" }]
+track = [{ check = "apisever" }]
+[[check]]
+name = "apiserver"
+tcp = "localhost"
+"#;
+    let loaded = load_text(text);
+    assert!(loaded.config.is_none());
+    let found: Vec<_> = loaded
+        .diagnostics
+        .iter()
+        .map(|d| {
+            (
+                d.location.place.line,
+                d.location.place.column,
+                d.code,
+                d.expected.as_deref().unwrap_or("").to_owned(),
+            )
+        })
+        .collect();
+    let lines: Vec<_> = found.iter().map(|(line, column, code, _)| (*line, *column, *code)).collect();
+    let wanted = [
+        (1, 1, "unknown-key"),
+        (5, 8, "invalid-value"),
+        (6, 1, "unknown-key"),
+        (7, 19, "invalid-value"),
+        (8, 14, "invalid-value"),
+        (8, 53, "unknown-key"),
+        (9, 20, "unknown-name"),
+        (12, 7, "invalid-value"),
+    ];
+    assert_eq!(lines, wanted, "{found:#?}");
+    assert_eq!(found[0].3, "`router_id`?");
+    assert_eq!(found[6].3, "`apiserver`?");
+}
+
+#[test]
+fn syntax_error_has_its_line() {
+    let loaded = load_text("[[instance]]\nname = \nvrid = 1\n");
+    let first = loaded.diagnostics.iter().next().unwrap();
+    assert_eq!((first.code, first.location.place.line), ("toml-syntax", 2));
+}
+
+#[test]
+fn passwords_are_never_shown() {
+    let wrong = load_text("[[instance]]\nauthentication = { password = \"hunter2hunter2\", x = 1 }\n");
+    assert!(!wrong.diagnostics.render_human(true).contains("hunter2"));
+    assert!(!wrong.diagnostics.to_json().to_string().contains("hunter2"));
+    assert!(wrong.diagnostics.iter().any(|d| d.message == "a password of 14 bytes"));
+    let broken = load_text("authentication = { password = \"hunter2 \n");
+    assert!(!broken.diagnostics.render_human(false).contains("hunter2"));
+}
+
+#[test]
+fn the_same_setting_in_two_files_is_a_conflict() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a.toml"), folder.path().join("b.toml"));
+    std::fs::write(&a, "router_id = \"a\"\n[[check]]\nname = \"c\"\ntcp = \"h:1\"\n").unwrap();
+    std::fs::write(&b, "router_id = \"b\"\n[[check]]\nname = \"c\"\ntcp = \"h:2\"\n").unwrap();
+    let loaded = load(&[&a, &b], &options());
+    let codes: Vec<_> =
+        loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).map(|d| d.code).collect();
+    assert_eq!(codes, ["conflict", "duplicate"]);
+}
+
+#[test]
+fn one_virtual_router_cannot_be_two_instances() {
+    let instance =
+        "[[instance]]\nname = \"NAME\"\ninterface = \"eth0\"\nvrid = 1\naddresses = [\"10.0.0.1\"]\n";
+    let text = instance.replace("NAME", "a") + &instance.replace("NAME", "b");
+    let codes: Vec<_> = load_text(&text).diagnostics.iter().map(|d| d.code).collect();
+    assert_eq!(codes, ["duplicate-virtual-router"]);
+}
+
+#[test]
+fn missing_host_things_are_told_only_when_asked() {
+    let text = "[[check]]\nname = \"c\"\nscript = \"/nonexistent/check\"\n[[instance]]\nname = \"v\"\ninterface = \"nope0\"\nvrid = 1\naddresses = [\"10.0.0.1\"]\ntrack = [\"c\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.toml");
+    std::fs::write(&path, text).unwrap();
+    assert!(load(&[&path], &options()).diagnostics.is_empty());
+    let loaded = load(&[&path], &LoadOptions { check_host: true, ..options() });
+    let codes: Vec<_> = loaded.diagnostics.iter().map(|d| d.code).collect();
+    assert_eq!(codes, ["script-missing", "interface-missing"]);
+    assert!(loaded.config.is_some(), "warnings do not keep it from running");
+}
