@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::ready::Config;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info};
@@ -96,6 +97,7 @@ pub fn run(options: Options) -> ExitCode {
             return ExitCode::from(exit::CANNOT_START);
         }
     };
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("vipd-worker")
@@ -120,6 +122,16 @@ pub fn run(options: Options) -> ExitCode {
     // A script or a name look-up that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+/// Every session of the forwarder takes two descriptors; the usual soft limit of 1024 is for programs that use
+/// select(2). Without permission for more the forwarder says so.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Why the daemon did not start.
