@@ -150,7 +150,9 @@ struct Loop {
 
 impl Loop {
     async fn new(config: &Config, events: EventSender) -> Result<Self, StartError> {
-        let (hold, monitor) = crate::hold::open().await?;
+        let options = config.engine.clone();
+        // What it is refused the engine thread is refused too, and has said so.
+        let (hold, monitor) = crate::hold::open_with(move || drop(realtime::apply(&options))).await?;
         let (finished, finished_work) = mpsc::unbounded_channel();
         let mut this = Self {
             instances: Vec::new(),
@@ -695,9 +697,16 @@ impl Loop {
         } else {
             let foreign: Vec<_> = instance
                 .holds()
-                .filter(|address| !instance.refused.contains(&address.address))
-                .filter(|address| present(address) == Some(true) && !instance.owns(&links, address))
-                .cloned()
+                .filter(|address| {
+                    !instance.refused.contains(&address.address) && !instance.owns(&links, address)
+                })
+                .filter_map(|address| {
+                    let found = links.by_name(&address.interface)?.address(address.address)?;
+                    // Somebody may have put it on with another prefix length; the kernel wants to hear that one.
+                    let prefix_length =
+                        if address.peer.is_some() { address.prefix_length } else { found.prefix };
+                    Some(VirtualAddress { prefix_length, ..address.clone() })
+                })
                 .collect();
             (!foreign.is_empty()).then_some(AddressWork::Clean(foreign, because))
         };

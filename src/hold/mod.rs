@@ -3,8 +3,10 @@
 //! [`Hold`] asks the kernel, [`Monitor`] tells what somebody else did. Both share one table of links and
 //! addresses that is fed by the kernel's own news alone, so it cannot drift away from the truth.
 //!
-//! Everything here belongs to the engine thread. Nothing waits for anything but the kernel's answer.
+//! Everything here belongs to the engine thread, but for the sending of requests, which may have to wait for
+//! a lock of the kernel ([`courier`]).
 
+mod courier;
 mod error;
 mod links;
 mod news;
@@ -33,21 +35,26 @@ use self::news::{Left, NewsSocket};
 
 /// Opens both connections and reads every link and address.
 ///
-/// Runs inside the engine's runtime; the connection for requests lives there as a task.
+/// Runs inside the engine's runtime; requests are sent by a thread of their own.
 ///
 /// # Errors
 ///
 /// [`HoldError::Open`] when the kernel gives no netlink socket or does not answer.
 pub async fn open() -> Result<(Hold, Monitor), HoldError> {
-    connect().await.map_err(|cause| HoldError::Open { cause })
+    open_with(|| {}).await
 }
 
-async fn connect() -> io::Result<(Hold, Monitor)> {
-    let (mut connection, handle, _) = rtnetlink::new_connection()?;
-    // A stream that ends without a word must not count as success.
-    connection.set_forward_ack(true);
-    tokio::spawn(connection);
+/// As [`open`]; `prepare` runs first on the thread that sends the requests, to schedule it as the engine is.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub async fn open_with(prepare: impl FnOnce() + Send + 'static) -> Result<(Hold, Monitor), HoldError> {
+    connect(prepare).await.map_err(|cause| HoldError::Open { cause })
+}
 
+async fn connect(prepare: impl FnOnce() + Send + 'static) -> io::Result<(Hold, Monitor)> {
+    let handle = courier::start(prepare)?;
     let mut news = NewsSocket::open()?;
     let socket = news.socket();
     let mut table = Table::default();
