@@ -483,15 +483,7 @@ impl Loop {
             Machine::Startup if instance.state == State::Fault => Reason::FaultCleared,
             Machine::Startup => Reason::Started,
             Machine::Owner => Reason::Owner,
-            Machine::ActiveDown => {
-                let heard =
-                    instance.heard.filter(|heard| heard.at >= instance.entered || instance.is_active());
-                let silent_since = heard.map_or(instance.entered, |heard| heard.at.max(instance.entered));
-                Reason::ActiveDown {
-                    peer: heard.map(|heard| heard.address),
-                    silence: now.saturating_duration_since(silent_since),
-                }
-            }
+            Machine::ActiveDown => why_nobody_is_active(now, instance),
             Machine::ActiveReleased { source } => Reason::ActiveReleased { peer: source },
             Machine::HigherPriority { source, priority } => {
                 Reason::HigherPriority { peer: source, theirs: priority.get(), ours }
@@ -513,6 +505,10 @@ impl Loop {
     fn enter(&mut self, now: Instant, id: usize, to: State, reason: Reason) {
         let Some(instance) = self.instances[id].as_mut() else { return };
         let from = std::mem::replace(&mut instance.state, to);
+        if from != State::Active && to != State::Fault {
+            // What was heard before belongs to another life; a Backup that was Active knows who beat it.
+            instance.heard = None;
+        }
         instance.since = SystemTime::now();
         instance.entered = now;
         instance.last_reason = Some(reason.clone());
@@ -1106,6 +1102,20 @@ fn is_same_router(a: &config::ready::Instance, b: &config::ready::Instance) -> b
         && a.family == b.family
         && a.version == b.version
         && std::mem::discriminant(&a.transport) == std::mem::discriminant(&b.transport)
+}
+
+/// The Active_Down_Timer ran out: because nothing came, or because what came lost against us.
+fn why_nobody_is_active(now: Instant, instance: &Instance) -> Reason {
+    let ours = instance.standing.priority;
+    match instance.heard {
+        Some(heard) if heard.priority < ours && now < heard.at + 2 * heard.interval => {
+            Reason::Preempted { peer: heard.address, theirs: heard.priority, ours }
+        }
+        Some(heard) => {
+            Reason::ActiveDown { peer: Some(heard.address), silence: now.saturating_duration_since(heard.at) }
+        }
+        None => Reason::ActiveDown { peer: None, silence: now.saturating_duration_since(instance.entered) },
+    }
 }
 
 /// In FAULT only until checks have given their first result.

@@ -80,7 +80,10 @@ impl Vips {
 impl Known {
     fn leave(&self, address: IpAddr) {
         let Some(left) = self.left.get(&address) else { return };
-        info!(%address, sessions = left.receiver_count(), "virtual address left, its sessions are closed");
+        let sessions = left.receiver_count();
+        if sessions > 0 {
+            info!(%address, sessions, "virtual address left, its sessions are closed");
+        }
         left.send_modify(|times| *times += 1);
     }
 }

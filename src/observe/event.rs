@@ -116,6 +116,15 @@ pub enum Reason {
         /// For how long nothing was heard.
         silence: Duration,
     },
+    /// The active router has a lower priority, and was heard until the end.
+    Preempted {
+        /// Who was active.
+        peer: IpAddr,
+        /// Its priority.
+        theirs: u8,
+        /// Ours.
+        ours: u8,
+    },
     /// The active router gave up (priority 0).
     ActiveReleased {
         /// Who gave up.
@@ -160,6 +169,7 @@ impl Reason {
             Self::Started => "started",
             Self::Owner => "owner",
             Self::ActiveDown { .. } => "active_down",
+            Self::Preempted { .. } => "preempted",
             Self::ActiveReleased { .. } => "active_released",
             Self::HigherPriority { .. } => "higher_priority",
             Self::HigherAddress { .. } => "higher_address",
@@ -181,6 +191,9 @@ impl fmt::Display for Reason {
             }
             Self::ActiveDown { peer: None, silence } => {
                 write!(f, "no advert from anybody for {:.3} s", silence.as_secs_f64())
+            }
+            Self::Preempted { peer, theirs, ours } => {
+                write!(f, "ours is the higher priority: {ours}, {peer} advertises {theirs}")
             }
             Self::ActiveReleased { peer } => write!(f, "{peer} gave up (priority 0)"),
             Self::HigherPriority { peer, theirs, ours } => {
