@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod check;
 mod completions;
 mod control;
+mod convert;
 mod events;
 mod keepalived;
 mod man;
@@ -58,6 +59,7 @@ struct Cli {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Convert(convert::Arguments),
     Status(status::Arguments),
     Events(events::Arguments),
     Reload(reload::Arguments),
@@ -86,6 +88,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
     match cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
