@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod control;
 mod convert;
+mod demo;
 mod events;
 mod keepalived;
 mod man;
@@ -63,6 +64,7 @@ enum Command {
     Status(status::Arguments),
     Events(events::Arguments),
     Reload(reload::Arguments),
+    Demo(demo::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -93,6 +95,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Events(arguments) => events::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     }
 }
