@@ -144,7 +144,15 @@ pub struct Diagnostics {
     sources: Vec<Source>,
     /// Parts of source lines that are never shown.
     secrets: Vec<Location>,
+    /// Findings over the bound, and whether one of them is an error.
+    left_out: usize,
+    left_out_error: bool,
 }
+
+/// More findings of one run are counted, not kept: nobody reads them, and a file of nonsense has many.
+const MOST_FINDINGS: usize = 10_000;
+/// With more findings than this, or more words to choose from, nothing is suggested.
+const MOST_SUGGESTIONS: usize = 1_000;
 
 #[derive(Clone, Debug)]
 struct Source {
@@ -166,7 +174,22 @@ impl Source {
 impl Diagnostics {
     /// Adds a finding.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.list.push(diagnostic);
+        if self.list.len() < MOST_FINDINGS {
+            self.list.push(diagnostic);
+        } else {
+            self.left_out += 1;
+            self.left_out_error |= diagnostic.severity == Severity::Error;
+        }
+    }
+
+    /// The known word that was probably meant, unless there are too many mistakes to look for it.
+    pub(crate) fn suggest<'k>(
+        &self,
+        word: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> Option<&'k str> {
+        let few = self.list.len() < MOST_SUGGESTIONS;
+        few.then(|| did_you_mean(word, known.into_iter().take(MOST_SUGGESTIONS))).flatten()
     }
 
     /// All findings, in the order they were found.
@@ -191,7 +214,7 @@ impl Diagnostics {
 
     /// At least one finding keeps the configuration from running.
     pub fn has_errors(&self) -> bool {
-        self.list.iter().any(|d| d.severity == Severity::Error)
+        self.left_out_error || self.list.iter().any(|d| d.severity == Severity::Error)
     }
 
     /// Sorts by file (in the order they were read), line and column.
@@ -203,6 +226,15 @@ impl Diagnostics {
             (index(&place.file), place.line, place.column, d.severity)
         });
         list.dedup();
+        if let (Some(last), 1..) = (self.list.last(), self.left_out) {
+            let message = format!("{} more findings are left out", self.left_out);
+            let finding = if self.left_out_error {
+                Diagnostic::error("too-many-findings", &last.location, message)
+            } else {
+                Diagnostic::warning("too-many-findings", &last.location, message)
+            };
+            self.list.push(finding.help("is this a configuration at all?"));
+        }
     }
 
     /// Keeps the text of a file to show findings in.

@@ -56,7 +56,7 @@ fn exists(kind: &str, name: &Located<String>, known: &HashSet<&str>, diagnostics
         return;
     }
     let finding = Diagnostic::error("unknown-name", &name.at, format!("there is no {kind} {}", name.value));
-    diagnostics.push(match crate::diagnostic::did_you_mean(&name.value, known.iter().copied()) {
+    diagnostics.push(match diagnostics.suggest(&name.value, known.iter().copied()) {
         Some(meant) => finding.expected(format!("`{meant}`?")),
         None => finding.help(format!("define it with `[[{kind}]]`")),
     });

@@ -188,6 +188,11 @@ impl Reader<'_> {
             return text(value);
         }
         if let Some(definition) = self.definitions.get(name) {
+            let keyword: String =
+                line.chars.iter().map(|c| c.value).take_while(|c| !c.is_whitespace()).collect();
+            if super::keywords::is_secret(&keyword) {
+                definition.place.iter().for_each(|value| self.diagnostics.hide(value.clone()));
+            }
             return match definition.lines.as_slice() {
                 [] => Reference::Text(Vec::new()),
                 [value] => Reference::Text(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, did_you_mean};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::written::{Block, Statement, Word};
 
 use super::keywords::{self, Context, Status};
@@ -278,7 +278,7 @@ fn unknown(statement: &Statement, context: Context, diagnostics: &mut Diagnostic
         Diagnostic::warning("unknown-keyword", statement.at(), format!("unknown keyword `{shown}`"));
     let finding = if let Some(place) = keywords::elsewhere(word) {
         finding.help(format!("{what}; it belongs in {place}"))
-    } else if let Some(meant) = did_you_mean(word, known) {
+    } else if let Some(meant) = diagnostics.suggest(word, known) {
         finding.expected(format!("`{meant}`?")).help(what)
     } else {
         finding.help(what)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location, did_you_mean};
+use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::ready::{Command, Place, Target, User};
 use crate::time;
 
@@ -124,7 +124,7 @@ impl Door<'_> {
                 &at,
                 format!("unknown key `{}`", key.chars().take(60).collect::<String>()),
             );
-            self.diagnostics.push(match did_you_mean(key, table.asked.iter().copied()) {
+            self.diagnostics.push(match self.diagnostics.suggest(key, table.asked.iter().copied()) {
                 Some(meant) => finding.expected(format!("`{meant}`?")),
                 None => {
                     let mut known = table.asked.clone();

@@ -17,7 +17,7 @@ impl Lower<'_> {
                 let message = format!("`{}` names {} that is not defined", block.keyword(), name.text);
                 let finding = Diagnostic::warning("unknown-tracker", &name.at, message);
                 let known = self.tracked.keys().filter(|(k, _)| *k == kind).map(|(_, n)| n.as_str());
-                let finding = match crate::diagnostic::did_you_mean(&name.text, known) {
+                let finding = match self.diagnostics.suggest(&name.text, known) {
                     Some(meant) => finding.expected(format!("`{meant}`?")),
                     None => finding.expected(match kind {
                         Kind::Script => "the name of a `vrrp_script`",

@@ -1,0 +1,90 @@
+//! Files that are made to hurt: each ends with findings, in seconds even without optimisation.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use config::users::Users;
+use config::{LoadOptions, Loaded, load};
+
+/// Far above what is needed, for machines that do other things too.
+const MOST_TIME: Duration = Duration::from_secs(30);
+
+fn load_file(path: &Path) -> Loaded {
+    let options = LoadOptions {
+        users: Users::Fixed(Vec::new()),
+        config_id: Some("a".into()),
+        ..LoadOptions::default()
+    };
+    let start = Instant::now();
+    let loaded = load(&[path], &options);
+    assert!(start.elapsed() < MOST_TIME, "{:?}", start.elapsed());
+    loaded
+}
+
+fn codes(name: &str, text: &str) -> Vec<&'static str> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    let mut codes: Vec<_> = load_file(&path).diagnostics.iter().map(|d| d.code).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+#[test]
+fn line_of_ten_megabytes() {
+    assert_eq!(codes("a.conf", &"x".repeat(10 << 20)), ["line-too-long"]);
+    assert_eq!(codes("a.conf", &"x ${y} {".repeat(10 << 17)), ["line-too-long"]);
+}
+
+#[test]
+fn file_of_twenty_megabytes() {
+    assert_eq!(codes("a.conf", &"priority 1\n".repeat(2 << 20)), ["unreadable"]);
+}
+
+#[test]
+fn a_million_braces() {
+    assert_eq!(codes("a.conf", &"a {\n".repeat(200_000)), ["missing-brace", "too-deep", "too-many-findings"]);
+    assert_eq!(codes("a.conf", &"}\n".repeat(1_000_000)), ["extra-brace", "too-large", "too-many-findings"]);
+}
+
+#[test]
+fn a_hundred_thousand_unknown_words() {
+    let text: String = (0..100_000).map(|i| format!("vrrp_instanc{i} x\n")).collect();
+    assert_eq!(codes("a.conf", &text), ["too-many-findings", "unknown-keyword"]);
+}
+
+#[test]
+fn definitions_that_double() {
+    let doubling: String = (0..60).map(|i| format!("$a{i}=${{a{}}}${{a{}}}\n", i + 1, i + 1)).collect();
+    assert_eq!(
+        codes("a.conf", &format!("{doubling}$a60=x\nglobal_defs {{\nrouter_id ${{a0}}\n}}\n")),
+        ["missing-brace", "too-large"]
+    );
+    let empty = format!("{doubling}$a60=\n~SEQ(i,${{a0}},2) router_id x\n");
+    assert!(codes("a.conf", &empty).contains(&"loop"));
+}
+
+#[test]
+fn loops_in_loops() {
+    let nested: String = (0..8).map(|i| format!("~SEQ(v{i},1,90000) ")).collect();
+    assert!(codes("a.conf", &format!("{nested} router_id x\n")).contains(&"too-large"));
+}
+
+#[test]
+fn includes_that_double() {
+    let folder = tempfile::tempdir().unwrap();
+    for i in 0..16 {
+        let text = format!("include {0}.conf\n", i + 1).repeat(10);
+        std::fs::write(folder.path().join(format!("{i}.conf")), text).unwrap();
+    }
+    std::fs::write(folder.path().join("16.conf"), "router_id x\n").unwrap();
+    let loaded = load_file(&folder.path().join("0.conf"));
+    assert!(loaded.diagnostics.iter().any(|d| d.code == "too-large"));
+}
+
+#[test]
+fn deep_toml() {
+    assert_eq!(codes("a.toml", &format!("a = {}", "[".repeat(100_000)))[0], "toml-syntax");
+    assert_eq!(codes("a.toml", &"[[check]]\n".repeat(20_000)), ["missing-key", "too-many-findings"]);
+}
