@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use config::ready::{Check, HttpProbe, Probe};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::Verdict;
 use super::health::HealthCounter;
@@ -112,12 +112,10 @@ impl Entry {
     fn tell(&self, from: Health, verdict: Verdict) {
         let to = verdict.health;
         let detail = verdict.detail;
-        let (failed, of) = verdict.streak;
-        if to == Health::Down {
-            warn!(check = self.name, %from, %to, failed, of, detail, "check changed its health");
-        } else {
-            info!(check = self.name, %from, %to, detail, "check changed its health");
-        }
+        let detail = match (to, verdict.streak) {
+            (Health::Down, (failed, of)) if of > 1 => format!("failed {failed} of {of}: {detail}"),
+            _ => detail,
+        };
         self.events.send(Kind::Check { check: self.name.clone(), from, to, detail });
     }
 

@@ -12,7 +12,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use super::event::{Event, Kind, State};
+use super::event::{Event, Health, Kind, State};
 
 /// Environment variable with the filter, which goes before the option.
 pub const FILTER_VARIABLE: &str = "VIPD_LOG";
@@ -166,6 +166,9 @@ pub fn log_event(event: &Event) {
         }
         Kind::LowerPriorityAdvert { instance, peer, theirs, ours } => {
             info!(instance, %peer, peer.priority = theirs, priority = ours, "advert of lower priority heard");
+        }
+        Kind::Check { check, from, to: to @ Health::Down, detail } => {
+            warn!(check, %from, %to, detail, "check changed");
         }
         Kind::Check { check, from, to, detail } => {
             info!(check, %from, %to, detail, "check changed");
