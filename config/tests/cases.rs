@@ -81,6 +81,8 @@ fn every_case_that_runs_is_the_same_when_written_as_toml() {
 #[test]
 fn findings_are_drawn_under_their_source_line() {
     let loaded = load(&[Path::new("tests/cases/misspelled/input.conf")], &options());
+    let quoting = load(&[Path::new("tests/cases/script-arguments/input.conf")], &options());
+    assert!(quoting.diagnostics.render_human(false).is_ascii());
     let drawn = loaded.diagnostics.render_human(false);
     assert!(drawn.is_ascii(), "{drawn}");
     assert!(drawn.contains("tests/cases/misspelled/input.conf:1:1"), "{drawn}");

@@ -16,11 +16,10 @@ impl Diagnostics {
     /// All findings with their source lines. `graphical` draws with colours and line characters; without
     /// it everything is plain ASCII, for files and for terminals with `NO_COLOR`.
     pub fn render_human(&self, graphical: bool) -> String {
-        let theme = if graphical { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
         let theme = if graphical {
-            theme
+            GraphicalTheme::unicode()
         } else {
-            GraphicalTheme { characters: miette::ThemeCharacters::ascii(), ..theme }
+            GraphicalTheme { characters: miette::ThemeCharacters::ascii(), ..GraphicalTheme::none() }
         };
         let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(120);
         let mut text = String::new();
@@ -29,7 +28,7 @@ impl Diagnostics {
             handler.render_report(&mut text, &shown).expect("writing to a string does not fail");
             text.push('\n');
         }
-        text
+        if graphical { text } else { text.replace('…', "...") }
     }
 }
 
