@@ -298,7 +298,11 @@ impl Loop {
         } else {
             Input::Timeout
         };
+        let postponed = instance.postponed;
         self.feed(id, input);
+        if postponed {
+            self.reconcile(id, "appeared while not active");
+        }
     }
 
     // ---- adverts ----
@@ -639,6 +643,7 @@ impl Loop {
         }
         self.start_work(done.instance);
         self.reconcile(done.instance, "appeared while not active");
+        self.forget_if_done(done.instance);
     }
 
     fn announce(&mut self, id: usize) {
@@ -674,7 +679,7 @@ impl Loop {
     fn reconcile(&mut self, id: usize, because: &'static str) {
         let Some(instance) = self.instances[id].as_mut() else { return };
         // Work that is under way changes the table; this is called again when it is done.
-        if instance.busy || !instance.work.is_empty() {
+        if instance.busy || !instance.work.is_empty() || instance.retired {
             return;
         }
         let links = self.hold.links();
@@ -717,7 +722,12 @@ impl Loop {
 
     fn handle_fact(&mut self, fact: &Fact) {
         match fact {
-            Fact::LinkChanged { index, name, .. } => self.link_news(*index, name),
+            Fact::LinkChanged { index, name, mac_changed, .. } => {
+                self.link_news(*index, name);
+                if *mac_changed {
+                    self.announce_again_from(name);
+                }
+            }
             Fact::LinkRemoved { index, name } => {
                 self.sockets.retain(|(ifindex, _), _| ifindex != index);
                 self.link_news(*index, name);
@@ -743,8 +753,24 @@ impl Loop {
                     || instance.holds().any(|address| address.interface == name)
             });
             if concerned {
+                if let Some(instance) = self.instances[id].as_mut() {
+                    instance.refused.clear();
+                }
                 self.refresh(id);
                 self.reconcile(id, "appeared while not active");
+            }
+        }
+    }
+
+    /// The interface has another MAC address: hosts have to learn it.
+    fn announce_again_from(&mut self, name: &str) {
+        for id in self.ids() {
+            let concerned = self.instances[id].as_ref().is_some_and(|instance| {
+                instance.is_active() && instance.holds().any(|address| address.interface == name)
+            });
+            if concerned {
+                self.queue(id, AddressWork::Announce);
+                self.start_work(id);
             }
         }
     }
@@ -767,7 +793,7 @@ impl Loop {
         let started = self.not_before.is_none() && self.stop_by.is_none();
         self.open_socket(id);
         let links = self.hold.links();
-        let Some(instance) = self.instances[id].as_mut() else { return };
+        let Some(instance) = self.instances[id].as_mut().filter(|instance| !instance.retired) else { return };
         let around = Surroundings {
             links: &links,
             verdicts: &self.verdicts,
@@ -826,7 +852,7 @@ impl Loop {
     /// Makes sure that the socket an instance needs is open, has joined its group and lets its VRID pass.
     fn open_socket(&mut self, id: usize) {
         let links = self.hold.links();
-        let Some(instance) = self.instances[id].as_mut() else { return };
+        let Some(instance) = self.instances[id].as_mut().filter(|instance| !instance.retired) else { return };
         let ifindex = links.by_name(&instance.config.interface).map(|link| link.index);
         let family = instance.config.family;
         instance.socket_error = None;
@@ -861,6 +887,9 @@ impl Loop {
     fn address_adverts(&mut self, key: SocketKey, id: usize) {
         let Some(instance) = self.instances[id].as_ref() else { return };
         let vrid = instance.config.vrid;
+        if self.addressees.get(&(key.0, key.1, vrid)).is_some_and(|ids| ids.contains(&id)) {
+            return;
+        }
         for ((_, family, other), ids) in &mut self.addressees {
             // The interface was made anew, with another index.
             if *family == key.1 && *other == vrid {
@@ -965,11 +994,7 @@ impl Loop {
             order.push(id);
         }
         for id in left.into_values() {
-            self.feed(id, Input::Shutdown);
-            if let Some(instance) = self.instances[id].as_mut() {
-                instance.config.track_checks.clear();
-            }
-            self.addressees.values_mut().for_each(|ids| ids.retain(|one| *one != id));
+            self.retire(id);
         }
         self.order = order;
         self.log_unknown_vrids = config.engine.log_unknown_vrids;
@@ -984,7 +1009,7 @@ impl Loop {
         }
         for id in &new {
             // Addresses from a former life go first, before any advert.
-            self.clean_up(*id);
+            self.reconcile(*id, "left from a former life");
             self.refresh(*id);
         }
         let keys: BTreeSet<(u32, bool)> =
@@ -994,8 +1019,25 @@ impl Loop {
         }
     }
 
-    fn clean_up(&mut self, id: usize) {
-        self.reconcile(id, "left from a former life");
+    /// Gives up what it holds and forgets it when that is done.
+    fn retire(&mut self, id: usize) {
+        self.feed(id, Input::Shutdown);
+        for ids in self.addressees.values_mut() {
+            ids.retain(|one| *one != id);
+        }
+        self.addressees.retain(|_, ids| !ids.is_empty());
+        if let Some(instance) = self.instances[id].as_mut() {
+            instance.retired = true;
+        }
+        self.forget_if_done(id);
+    }
+
+    fn forget_if_done(&mut self, id: usize) {
+        let done = |instance: &Instance| instance.retired && !instance.busy && instance.work.is_empty();
+        if self.instances[id].as_ref().is_some_and(done) {
+            self.instances[id] = None;
+            self.deadlines.set(id, None);
+        }
     }
 
     fn reconfigure(&mut self, id: usize, wanted: &config::ready::Instance) {

@@ -70,6 +70,10 @@ pub struct Instance {
     /// Addresses that the kernel refused; not tried again until something changes.
     pub refused: HashSet<IpAddr>,
     pub restores: RestoreLimit,
+    /// An address is missing and the limit was reached; looked at again with the next timer.
+    pub postponed: bool,
+    /// No longer configured; forgotten when the last address is off.
+    pub retired: bool,
     identification: u16,
     message: Vec<u8>,
 }
@@ -110,6 +114,8 @@ impl Instance {
             busy: false,
             refused: HashSet::new(),
             restores: RestoreLimit::default(),
+            postponed: false,
+            retired: false,
             identification: 0,
             message: Vec::new(),
             config,
