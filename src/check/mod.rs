@@ -198,3 +198,6 @@ impl fmt::Display for Spoken<&io::Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
