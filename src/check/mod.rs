@@ -56,7 +56,15 @@ pub struct Checks(Arc<Inner>);
 struct Inner {
     runtime: tokio::runtime::Handle,
     events: EventSender,
-    running: Mutex<Vec<RunningCheck>>,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    /// In the order of the configuration.
+    running: Vec<RunningCheck>,
+    /// Not in the configuration any more; what they run is being ended.
+    ending: Vec<(String, JoinHandle<()>)>,
 }
 
 #[derive(Debug)]
@@ -74,7 +82,7 @@ impl Checks {
     /// Outside of a tokio runtime.
     pub fn start(checks: &[Check], events: EventSender) -> Self {
         let runtime = tokio::runtime::Handle::current();
-        let this = Self(Arc::new(Inner { runtime, events, running: Mutex::default() }));
+        let this = Self(Arc::new(Inner { runtime, events, tasks: Mutex::default() }));
         this.reload(checks);
         this
     }
@@ -82,42 +90,56 @@ impl Checks {
     /// Verdicts of the check with this name, now and whenever they change. The channel outlives reloads
     /// that keep the name.
     pub fn subscribe(&self, name: &str) -> Option<watch::Receiver<Verdict>> {
-        self.lock().iter().find(|running| running.check.name == name).map(|running| running.entry.subscribe())
+        self.lock()
+            .running
+            .iter()
+            .find(|running| running.check.name == name)
+            .map(|running| running.entry.subscribe())
     }
 
     /// All checks, in the order of the configuration.
     pub fn status(&self) -> Vec<CheckStatus> {
-        self.lock().iter().map(|running| running.entry.status()).collect()
+        self.lock().running.iter().map(|running| running.entry.status()).collect()
     }
 
     /// Takes on another configuration. Unchanged checks keep their state and schedule. A changed check
     /// keeps its verdict until its new probe has given a result that decides; new ones start, and those
-    /// that are gone are ended with what they run.
+    /// that are gone are ended with what they run. One that comes back waits for that end.
     pub fn reload(&self, checks: &[Check]) {
-        let mut running = self.lock();
-        let mut before = std::mem::take(&mut *running);
+        let mut tasks = self.lock();
+        let Tasks { running, ending } = &mut *tasks;
+        ending.retain(|(_, task)| !task.is_finished());
+        let mut before = std::mem::take(running);
         for check in checks {
             let known = before.iter().position(|old| old.check.name == check.name);
             running.push(match known.map(|index| before.swap_remove(index)) {
                 Some(old) if same(&old.check, check) => RunningCheck { check: check.clone(), ..old },
                 Some(old) => self.replace(old, check),
-                None => self.begin(check, Arc::new(Entry::new(check, self.0.events.clone())), None),
+                None => {
+                    let old = ending.iter().position(|(name, _)| *name == check.name);
+                    let old = old.map(|index| ending.swap_remove(index).1);
+                    self.begin(check, Arc::new(Entry::new(check, self.0.events.clone())), old)
+                }
             });
         }
         for gone in before {
             gone.stop.send_replace(true);
+            ending.push((gone.check.name, gone.task));
         }
     }
 
-    /// Ends all checks: running scripts get SIGTERM, and SIGKILL one second later.
+    /// Ends all checks, also those that a reload has removed: running scripts get SIGTERM, and SIGKILL one
+    /// second later.
     pub async fn stop(&self) {
-        let running = std::mem::take(&mut *self.lock());
+        let Tasks { running, ending } = std::mem::take(&mut *self.lock());
         for check in &running {
             check.stop.send_replace(true);
         }
-        for check in running {
+        for task in
+            running.into_iter().map(|check| check.task).chain(ending.into_iter().map(|(_, task)| task))
+        {
             // An error is a panic in there, and the check is over in that case too.
-            let _ = check.task.await;
+            let _ = task.await;
         }
     }
 
@@ -143,8 +165,8 @@ impl Checks {
         RunningCheck { check: check.clone(), entry, stop, task }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<RunningCheck>> {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
