@@ -255,13 +255,20 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_script_leads_its_own_group_and_dies_with_the_daemon() {
-        let mut probe = shell(
-            "set -- $(sed 's/.*) //' /proc/$$/stat); test \"$3\" = $$ && exit 1; test \"$3\" = \"$$\"; exit 0",
-        );
-        // Field 5 of stat is the group; after the name it is the third.
-        let outcome = probe.probe(LONG).await;
-        assert_eq!(outcome, Outcome::failure("exited with status 1"));
+    async fn the_script_leads_its_own_group() {
+        // State, parent and group follow the name in stat.
+        let mut probe =
+            shell("set -- $(sed 's/.*) //' /proc/$$/stat); echo process $$ parent $2 group $3; exit 1");
+        let detail = probe.probe(LONG).await.detail;
+        let words: Vec<&str> = detail.split(' ').collect();
+        let ["exited", "with", "status", "1:", "process", process, "parent", parent, "group", group] =
+            words[..]
+        else {
+            panic!("{detail}");
+        };
+        assert_eq!(parent, std::process::id().to_string());
+        assert_eq!(group, process);
+        assert_ne!(group, nix::unistd::getpgrp().to_string());
     }
 
     #[tokio::test(flavor = "multi_thread")]

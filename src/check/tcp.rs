@@ -97,3 +97,69 @@ impl Resolver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn target(host: &str, port: u16) -> Target {
+        Target { host: host.to_owned(), port }
+    }
+
+    /// Listens without ever accepting; the queue takes one connection.
+    fn listener() -> (socket2::Socket, u16) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        (socket, port)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_open_port_is_success_and_a_closed_one_refuses() {
+        let (socket, port) = listener();
+        let mut check = TcpCheck::new(target("127.0.0.1", port));
+        assert_eq!(check.probe(LONG).await, Outcome::success("connected"));
+        drop(socket);
+        assert_eq!(check.probe(LONG).await, Outcome::failure("connect refused"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_does_not_answer_the_connect_times_out() {
+        let (_socket, port) = listener();
+        // Connections that nobody accepts stay in the queue, and a full queue answers no more.
+        let mut kept = Vec::new();
+        while let Ok(connected) = std::net::TcpStream::connect_timeout(
+            &SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            Duration::from_millis(300),
+        ) {
+            kept.push(connected);
+            assert!(kept.len() < 100, "the queue never fills");
+        }
+        let timeout = Duration::from_millis(250);
+        let start = std::time::Instant::now();
+        let outcome = TcpCheck::new(target("127.0.0.1", port)).probe(timeout).await;
+        assert_eq!(outcome, Outcome::failure("connect timed out after 250 ms"));
+        assert!(start.elapsed() >= timeout);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_address_of_a_name_is_tried() {
+        // `localhost` may be ::1 first, where nobody listens.
+        let (_socket, port) = listener();
+        let outcome = TcpCheck::new(target("localhost", port)).probe(LONG).await;
+        assert_eq!(outcome, Outcome::success("connected"));
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_asked_for() {
+        for (host, address) in [("10.0.0.1", "10.0.0.1:80"), ("::1", "[::1]:80"), ("[::1]", "[::1]:80")] {
+            let found = Resolver::new(&target(host, 80)).lookup().await;
+            assert_eq!(found, Ok(vec![address.parse().unwrap()]));
+        }
+    }
+}
