@@ -130,12 +130,10 @@ pub fn little_lost(bed: &Bed, what: &str, from: Stamp, to: Stamp, takeover: Dura
 }
 
 /// (7): the client's neighbour entry names the new active's MAC address within 10 ms of its first advert.
-/// keepalived adds all addresses before it announces the first; it gets 0.1 ms more for each.
+/// Nothing may be announced before the addresses are there; each may take the kernel 0.1 ms more.
 pub fn neighbour_follows(bed: &Bed, what: &str, first_advert: Stamp, active: &Actor) -> Outcome {
-    let mut margin = Duration::from_millis(10);
-    if active.kind == Kind::Keepalived {
-        margin += Duration::from_micros(100) * active.router.addresses.len() as u32;
-    }
+    let count = active.router.addresses.len() as u32 - 1;
+    let margin = Duration::from_millis(10) + Duration::from_micros(100) * count;
     let mac = &active.mac(bed);
     let changes = bed.on_client.neighbour(&bed.address);
     let known_before = changes.iter().any(|(at, _)| *at < first_advert);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use crate::host::Host;
+use crate::host::{Host, step_forward};
 
 /// A thread that sends the same frames again and again.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ impl Injector {
         let (stop, sent): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
         let (flag, counter) = (stop.clone(), sent.clone());
         let thread = thread::spawn(move || {
+            step_forward();
             let mut due = Instant::now();
             let mut next = 0;
             while !flag.load(Ordering::Relaxed) {

@@ -20,7 +20,7 @@ use crate::observer::{Echo, Monitor, Prober};
 use crate::peer::{Kind, Peer, Router, bare};
 use crate::turn::{StallWatch, Turn};
 use crate::wire::{Advert, Capture};
-use crate::{Failure, Outcome, Stamp, ensure, now, wait_for, wait_until};
+use crate::{Failure, Late, Outcome, Stamp, ensure, now, wait_for, wait_until};
 
 /// A lab with all its observers running.
 #[derive(Debug)]
@@ -413,7 +413,7 @@ fn appears(bed: &Bed, row: &Row, better: &mut Actor, worse: &mut Actor, down: Du
                 worse.kind,
                 unwanted.at - first.at
             ),
-            late: Some(crate::Late { from: first.at, to: unwanted.at, margin: grace }),
+            late: Some(Late { from: first.at, to: unwanted.at, margin: grace }),
         });
     }
     let released = worse.adverts(bed, started).iter().any(|advert| advert.priority == 0);
@@ -590,14 +590,23 @@ fn forgeries(bed: &Bed, row: &Row, target: Side) -> Vec<Vec<u8>> {
 
 /// Adverts came at their interval, none missing, none extra.
 pub fn schedule_kept(bed: &Bed, active: &Actor, from: Stamp, interval: Duration) -> Outcome {
-    let margin = Duration::from_millis(2).max(interval / 20);
+    gaps_between(bed, active, from, interval, interval)
+}
+
+/// No advert is missing; there may be more, for adverts of lower priority are answered at once.
+pub fn none_missing(bed: &Bed, active: &Actor, from: Stamp, interval: Duration) -> Outcome {
+    gaps_between(bed, active, from, Duration::ZERO, interval)
+}
+
+fn gaps_between(bed: &Bed, active: &Actor, from: Stamp, least: Duration, most: Duration) -> Outcome {
+    let margin = Duration::from_millis(2).max(most / 20);
     let times: Vec<Stamp> = active.adverts(bed, from).iter().map(|advert| advert.at).collect();
     for pair in times.windows(2) {
         let gap = pair[1] - pair[0];
-        if gap > interval + margin || gap + margin < interval {
+        if gap > most + margin || gap + margin < least {
             return Err(Failure {
-                text: format!("an advert came {gap:?} after the one before, the interval is {interval:?}"),
-                late: Some(crate::Late { from: pair[0], to: pair[1], margin }),
+                text: format!("an advert came {gap:?} after the one before, the interval is {most:?}"),
+                late: Some(Late { from: pair[0], to: pair[1], margin }),
             });
         }
     }

@@ -1,0 +1,201 @@
+//! The interoperability matrix: vipd against keepalived and FRR, each row both ways.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use netns_tests::peer::Kind::{self, Frr, Keepalived, Vipd};
+use netns_tests::story::{
+    Actor, Bed, Row, Side, Story, bad_neighbour, elections, limit, no_preemption, none_missing,
+    schedule_kept, split, tell,
+};
+use netns_tests::{Outcome, criteria, enabled, ensure, now, wait_for, wait_until};
+
+const BOTH_WAYS: [(Kind, Kind); 2] = [(Vipd, Keepalived), (Keepalived, Vipd)];
+const ALL: [(&str, Story); 4] =
+    [("S1-S4", elections), ("S5", split), ("S6", no_preemption), ("S7", bad_neighbour)];
+const WITHOUT_BAD_NEIGHBOUR: [(&str, Story); 3] =
+    [("S1-S4", elections), ("S5", split), ("S6", no_preemption)];
+
+fn ipv6() -> Vec<String> {
+    vec!["fe80::100/64".to_owned(), "fd77::100/64".to_owned()]
+}
+
+#[test]
+fn i_1_version_2_multicast() {
+    if enabled(&["keepalived"]) {
+        tell(&[Row { version: 2, ..Row::new("I-1") }], &BOTH_WAYS, &ALL, false);
+    }
+}
+
+#[test]
+fn i_2_version_2_with_password() {
+    if enabled(&["keepalived"]) {
+        let row = Row { version: 2, password: Some("s3cr3t"), ..Row::new("I-2") };
+        tell(&[row], &BOTH_WAYS, &[("S1-S4", elections), ("S7", bad_neighbour)], false);
+    }
+}
+
+#[test]
+fn i_2_wrong_password_both_are_active_and_ours_keeps_sending() {
+    fn both_active(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome {
+        let mut lower = Actor::new(bed, row, Side::Worse, worse, 100);
+        let mut higher = Actor::new(bed, row, Side::Better, better, 200);
+        higher.router.password = Some("another".to_owned());
+        let started = lower.start(bed);
+        higher.start(bed);
+        bed.splits.push((started, None));
+        wait_until("both are active", limit(2 * lower.router.down(row.interval)), || {
+            lower.holds(bed) && higher.holds(bed)
+        })?;
+        let ours = if lower.kind == Vipd { &lower } else { &higher };
+        let from = now();
+        let lasting = Duration::from_secs(6);
+        wait_for("ours goes on sending", limit(lasting), || {
+            ours.adverts(bed, from + lasting).into_iter().next()
+        })?;
+        schedule_kept(bed, ours, from, row.interval)?;
+        let sent = ours.adverts(bed, from).len();
+        ensure((6..=8).contains(&sent), || format!("{sent} adverts in 6 s (H-2)"))
+    }
+    if enabled(&["keepalived"]) {
+        let row = Row { version: 2, password: Some("s3cr3t"), ..Row::new("I-2 wrong password") };
+        tell(&[row], &BOTH_WAYS, &[("both active", both_active)], false);
+    }
+}
+
+#[test]
+fn i_4_version_3_at_1_s() {
+    if enabled(&["keepalived"]) {
+        tell(&[Row::new("I-4 1 s")], &BOTH_WAYS, &ALL, false);
+    }
+}
+
+#[test]
+fn i_4_version_3_at_100_ms() {
+    if enabled(&["keepalived"]) {
+        let row = Row { interval: Duration::from_millis(100), ..Row::new("I-4 100 ms") };
+        tell(&[row], &BOTH_WAYS, &ALL, true);
+    }
+}
+
+#[test]
+fn i_4_version_3_at_10_ms() {
+    if enabled(&["keepalived"]) {
+        let row = Row { interval: Duration::from_millis(10), ..Row::new("I-4 10 ms") };
+        tell(&[row], &BOTH_WAYS, &ALL, true);
+    }
+}
+
+#[test]
+fn i_5_version_3_ipv6() {
+    if enabled(&["keepalived"]) {
+        tell(&[Row { addresses: ipv6(), ..Row::new("I-5") }], &BOTH_WAYS, &ALL, false);
+    }
+}
+
+/// keepalived sends IPv6 adverts to a peer with hop limit 64.
+#[test]
+fn i_8_unicast_version_2_version_3_and_ipv6() {
+    if enabled(&["keepalived"]) {
+        let rows = [
+            Row { version: 2, unicast: true, ..Row::new("I-8 v2") },
+            Row { unicast: true, ..Row::new("I-8 v3") },
+            Row { unicast: true, addresses: vec!["fd77::100/64".to_owned()], ..Row::new("I-8 IPv6") },
+        ];
+        tell(&rows, &BOTH_WAYS, &[("S1-S4", elections), ("S5", split)], false);
+    }
+}
+
+/// keepalived 2.2.7 discards adverts with another address list than its own; vipd follows them and counts.
+#[test]
+fn i_12_address_lists_differ() {
+    fn differ(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome {
+        let mut worse = Actor::new(bed, row, Side::Worse, worse, 100);
+        let mut better = Actor::new(bed, row, Side::Better, better, 200);
+        let ours = if worse.kind == Vipd { &mut worse } else { &mut better };
+        ours.router.addresses.push("10.77.0.101/24".to_owned());
+        let down = worse.router.down(row.interval);
+        let started = worse.start(bed);
+        worse.first_advert(bed, started, limit(down))?;
+        let started = better.start(bed);
+        let first = better.first_advert(bed, started, limit(down))?;
+        if worse.kind == Vipd {
+            wait_until("ours yields to the other list", Duration::from_secs(3), || !worse.holds(bed))?;
+            let status = worse.peer().status(bed.host(Side::Worse))?;
+            let oddities = &status["instances"][0]["counters"]["oddities"];
+            ensure(oddities["address_list"].as_u64() > Some(0), || format!("not counted: {oddities}"))?;
+            return criteria::one_holder(bed, row.interval);
+        }
+        bed.splits.push((first.at, None));
+        wait_for("ours goes on sending", limit(3 * row.interval), || {
+            (better.adverts(bed, first.at).len() >= 3).then_some(())
+        })?;
+        none_missing(bed, &better, first.at, row.interval)?;
+        ensure(worse.holds(bed) && better.holds(bed), || {
+            "keepalived 2.2.7 was expected to discard ours, and both to be active".to_owned()
+        })
+    }
+    if enabled(&["keepalived"]) {
+        tell(&[Row::new("I-12")], &BOTH_WAYS, &[("S1, S2", differ)], false);
+    }
+}
+
+#[test]
+fn i_13_many_addresses_in_one_packet() {
+    if enabled(&["keepalived"]) {
+        let twenty = (100..120).map(|last| format!("10.77.0.{last}/24")).collect();
+        let first = std::iter::once("10.77.0.100/32".to_owned());
+        let most_ipv4 = first.chain((1..255).map(|last| format!("10.77.1.{last}/32"))).collect();
+        let more = (1..=87).map(|last| format!("fd77::1:{last:x}/64"));
+        let most_ipv6 = ipv6().into_iter().chain(more).collect();
+        let rows = [
+            Row { addresses: twenty, ..Row::new("I-13 20") },
+            Row { addresses: most_ipv4, ..Row::new("I-13 255") },
+            Row { addresses: most_ipv6, ..Row::new("I-13 89 IPv6") },
+        ];
+        tell(&rows, &BOTH_WAYS, &[("S1-S4", elections)], false);
+    }
+}
+
+#[test]
+fn i_16_frr_version_3_ipv4_and_ipv6() {
+    if enabled(&["/usr/lib/frr/vrrpd"]) {
+        let rows = [Row::new("I-16 IPv4"), Row { addresses: ipv6(), ..Row::new("I-16 IPv6") }];
+        tell(&rows, &[(Vipd, Frr), (Frr, Vipd)], &WITHOUT_BAD_NEIGHBOUR, false);
+    }
+}
+
+/// On takeover every address is announced once before any is announced again (ACD-6).
+#[test]
+fn twenty_addresses_are_announced_within_2_ms() {
+    fn announced(bed: &mut Bed, row: &Row, ours: Kind, _: Kind) -> Outcome {
+        let mut alone = Actor::new(bed, row, Side::Better, ours, 200);
+        let started = alone.start(bed);
+        let first = alone.first_advert(bed, started, limit(alone.router.down(row.interval)))?;
+        wait_for("a second advert", limit(row.interval), || alone.adverts(bed, first.at).into_iter().next())?;
+        let announcements = bed.capture.announcements();
+        let mine: Vec<_> =
+            announcements.iter().filter(|one| one.mac == bed.lab.lb2.mac() && one.at >= first.at).collect();
+        let count = row.addresses.len();
+        ensure(mine.len() >= count, || format!("{} announcements of {count} addresses", mine.len()))?;
+        let (begin, end) = (mine[0].at, mine[count - 1].at);
+        let once: BTreeSet<IpAddr> = mine[..count].iter().map(|one| one.address).collect();
+        ensure(once.len() == count, || {
+            "an address was announced twice before another was at all".to_owned()
+        })?;
+        criteria::within("first announcement", first.at, begin, Duration::ZERO, Duration::from_millis(1))?;
+        criteria::within("all announced once", begin, end, Duration::ZERO, Duration::from_millis(2))
+    }
+    if enabled(&[]) {
+        let fast = Row { interval: Duration::from_millis(100), ..Row::new("announcements") };
+        let one = Row { name: "one address", ..fast.clone() };
+        let addresses = (100..120).map(|last| format!("10.77.0.{last}/24")).collect();
+        tell(
+            &[one, Row { name: "twenty addresses", addresses, ..fast }],
+            &[(Vipd, Vipd)],
+            &[("S1", announced)],
+            true,
+        );
+    }
+}
