@@ -15,6 +15,8 @@ pub struct HealthCounter {
     result: u32,
     /// Until the health is decided: the last result, and how many equal ones in a row.
     undecided: Option<(bool, u32)>,
+    /// Failures that brought it down: `fall`, or 1 when the first result did.
+    brought_down_by: u32,
     /// One result decides while nothing is known.
     first_result_decides: bool,
 }
@@ -28,6 +30,7 @@ impl HealthCounter {
             health: Health::Unknown,
             result: 0,
             undecided: None,
+            brought_down_by: fall.max(1),
             first_result_decides,
         }
     }
@@ -52,6 +55,9 @@ impl HealthCounter {
                 if self.result > self.rise {
                     self.result -= 1;
                 } else {
+                    if self.health == Health::Up {
+                        self.brought_down_by = self.fall;
+                    }
                     self.go(Health::Down);
                 }
             }
@@ -67,6 +73,7 @@ impl HealthCounter {
         self.undecided = Some((success, row));
         let needed = if self.first_result_decides { 1 } else { self.needed_for(success) };
         if row >= needed {
+            self.brought_down_by = needed;
             self.go(if success { Health::Up } else { Health::Down });
         }
     }
@@ -85,20 +92,20 @@ impl HealthCounter {
         if success { self.rise } else { self.fall }
     }
 
-    /// Failures in a row, as far as they are counted, and how many bring it down: `(2, 3)`. At most
-    /// `(fall, fall)`; `(0, fall)` while the last result was a success.
+    /// Failures in a row, as far as they are counted, and how many bring it down: `(2, 3)`. Once it is down
+    /// as many as did that: `(fall, fall)`, or `(1, 1)` when the first result did. `(0, fall)` while the last
+    /// result was a success.
     pub fn failures(&self) -> (u32, u32) {
-        let row = match self.health {
-            Health::Up => self.maximum() - self.result,
+        match self.health {
+            Health::Up => (self.maximum() - self.result, self.fall),
             // The last failure set it to 0; successes since then are not failures.
-            Health::Down if self.result == 0 => self.fall,
-            Health::Down => 0,
+            Health::Down if self.result == 0 => (self.brought_down_by, self.brought_down_by),
+            Health::Down => (0, self.fall),
             Health::Unknown => match self.undecided {
-                Some((false, row)) => row.min(self.fall),
-                _ => 0,
+                Some((false, row)) => (row.min(self.fall), self.fall),
+                _ => (0, self.fall),
             },
-        };
-        (row, self.fall)
+        }
     }
 
     /// Results in a row that differ from the health, and how many of them change it. While nothing is
@@ -178,6 +185,17 @@ mod tests {
             })
             .collect();
         assert_eq!(rows, [(0, 3), (1, 3), (2, 3), (0, 3), (1, 3), (2, 3), (3, 3), (3, 3), (3, 3), (0, 3)]);
+    }
+
+    #[test]
+    fn a_first_failure_that_decides_is_one_of_one() {
+        let mut counter = HealthCounter::new(1, 3, true);
+        run(&mut counter, "--");
+        assert_eq!(counter.failures(), (1, 1));
+        run(&mut counter, "+--");
+        assert_eq!(counter.failures(), (2, 3));
+        run(&mut counter, "-");
+        assert_eq!(counter.failures(), (3, 3));
     }
 
     #[test]
