@@ -118,6 +118,20 @@ fn the_daemons_die_with_a_demo_that_is_killed() {
     wait_until("the end of the daemons", Duration::from_secs(5), || daemons(tmp.path()) == 0);
 }
 
+#[test]
+fn a_reader_that_has_seen_enough_does_not_stop_the_play() {
+    if skipped() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let mut child = demo(tmp.path()).spawn().unwrap();
+    drop(child.stdout.take());
+    wait_until("two daemons", Duration::from_secs(20), || daemons(tmp.path()) >= 2);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let output = finished(child, Duration::from_secs(10));
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The limit belongs to the user namespace that is made for the test, not to the host.
 #[test]
 fn where_user_namespaces_are_forbidden_it_says_which_setting_and_how_to_change_it() {

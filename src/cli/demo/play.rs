@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::super::output;
 use super::backend::Backend;
 use super::certificates::Authority;
 use super::client::{Client, EVERY, PATIENCE, Record};
@@ -37,7 +38,8 @@ pub async fn play(
     paint: Paint,
     servers: &Handle,
 ) -> Result<bool, Failure> {
-    print!("{}", programme(formula, paint));
+    // Whoever stops reading still gets the exit code.
+    output::try_print(&programme(formula, paint));
     let record = Record::default();
     let timeline = Timeline::new(paint, record.clone());
     let mut stage = Stage::build(formula, directory, timeline.clone(), record, servers)?;
@@ -49,10 +51,11 @@ pub async fn play(
     };
     timeline.finish();
     let outcomes = outcomes?;
-    println!("\n{}", report::report(&outcomes, paint));
+    output::try_print(&format!("\n{}", report::report(&outcomes, paint)));
     let kept = outcomes.iter().all(Outcome::kept);
     if !kept {
-        println!("The last words of the daemons:\n{}{}", stage.lb1.last_words(), stage.lb2.last_words());
+        let last_words = stage.lb1.last_words() + &stage.lb2.last_words();
+        output::try_print(&format!("The last words of the daemons:\n{last_words}"));
     }
     Ok(kept)
 }
