@@ -25,6 +25,10 @@ pub fn within(what: &str, from: Stamp, to: Stamp, formula: Duration, margin: Dur
         format!("{what}: took {took:?}, too early for {formula:?}")
     })?;
     if took <= formula + margin {
+        let late = took.saturating_sub(formula);
+        println!(
+            "measured: {what}: {took:.3?}, formula {formula:.3?}, late {late:.3?} of {margin:.3?} allowed"
+        );
         return Ok(());
     }
     Err(Failure {
@@ -121,6 +125,7 @@ pub fn little_lost(bed: &Bed, what: &str, from: Stamp, to: Stamp, takeover: Dura
     let allowed = takeover + 2 * bed.prober.step + margin;
     let lost = bed.prober.longest_outage(from, to);
     if lost <= allowed {
+        println!("measured: {what}: the client had no answer for {lost:.3?} of {allowed:.3?} allowed");
         return Ok(());
     }
     Err(Failure {
