@@ -122,6 +122,10 @@ fn a_test_gives_0_for_a_good_file_5_for_complaints_and_2_for_a_missing_parameter
     let (code, text) = test(&without_interface);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("(FILE: Line 3, column "), "{text}");
+    let served = "virtual_server 10.99.0.1 80 {\n}\n";
+    let (code, text) = test(served);
+    assert_eq!(code, Some(0), "what keepalived knows and vipd leaves out is no complaint: {text}");
+    assert!(text.contains("virtual_server"), "but it is said: {text}");
     let (code, text) = test(&format!("fooword bar\n{good}"));
     assert_eq!(code, Some(5), "{text}");
     assert!(text.contains("(FILE: Line 1, column 1) ") && text.contains("fooword"), "{text}");

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use config::diagnostic::{Diagnostics, Severity};
+use config::diagnostic::{Diagnostic, Diagnostics, Severity};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::kill;
 use nix::sys::stat::{Mode, umask};
@@ -191,6 +191,10 @@ fn complaints(diagnostics: &Diagnostics) -> String {
     text
 }
 
+/// Findings about vipd or this host that keepalived's test does not have: they are shown, but a file that
+/// keepalived is content with still passes (`ExecStartPre=keepalived -t`).
+const OURS: [&str; 4] = ["not-supported-yet", "load-balancing", "script-missing", "include-missing"];
+
 /// 2 when a parameter is missing, 5 when anything else was reported, 0 otherwise.
 fn test_result(diagnostics: &Diagnostics) -> u8 {
     if diagnostics
@@ -198,10 +202,18 @@ fn test_result(diagnostics: &Diagnostics) -> u8 {
         .any(|finding| finding.severity == Severity::Error && finding.code == "missing-parameter")
     {
         exit::CANNOT_RUN
-    } else if diagnostics.iter().any(|finding| finding.severity != Severity::Notice) {
+    } else if diagnostics.iter().any(is_keepalived_complaint) {
         exit::REPORTED
     } else {
         0
+    }
+}
+
+fn is_keepalived_complaint(finding: &Diagnostic) -> bool {
+    match finding.severity {
+        Severity::Error => true,
+        Severity::Warning => !OURS.contains(&finding.code),
+        Severity::Notice => false,
     }
 }
 
