@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use config::ready::{Config, Fifo};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -31,6 +31,8 @@ const STOP_TIME: Duration = Duration::from_secs(1);
 const FIFO_POLL: Duration = Duration::from_millis(10);
 /// From the last line read to SIGTERM for the script that read it.
 const FIFO_REST: Duration = Duration::from_millis(50);
+/// From that SIGTERM to SIGKILL at least, however late it is.
+const FIFO_GRACE: Duration = Duration::from_millis(100);
 
 /// Tells scripts and FIFOs what happens to the instances.
 #[derive(Debug)]
@@ -71,8 +73,8 @@ impl Notifier {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Tells what has been sent before this call, waits at most 1 s for the scripts, ends the FIFOs'
-    /// scripts and removes the FIFOs that were made here.
+    /// Tells what has been sent before this call, ends the FIFOs' scripts and removes the FIFOs that were
+    /// made here. All scripts together get 1 s; a FIFO's script that has not ended by then is killed.
     pub async fn stop(self) {
         let _ = self.commands.send(Change::Stop);
         let _ = self.task.await;
@@ -85,8 +87,7 @@ async fn run(
     mut changes: mpsc::UnboundedReceiver<Change>,
     lost: Arc<AtomicU64>,
 ) {
-    let mut teller =
-        Teller { instances: BTreeMap::new(), fifos: Vec::new(), started: Started::default(), lost };
+    let mut teller = Teller::new(lost);
     teller.take_on(&config).await;
     let mut open = true;
     loop {
@@ -116,6 +117,8 @@ async fn run(
 struct Teller {
     instances: BTreeMap<String, Instance>,
     fifos: Vec<OpenFifo>,
+    /// FIFOs that a reload has removed.
+    closing: JoinSet<()>,
     started: Started,
     lost: Arc<AtomicU64>,
 }
@@ -135,28 +138,42 @@ struct OpenFifo {
 }
 
 struct FifoScript {
-    stop: oneshot::Sender<()>,
+    /// Takes the time from SIGTERM to SIGKILL.
+    stop: oneshot::Sender<Duration>,
     task: JoinHandle<()>,
 }
 
 impl Teller {
-    async fn take_on(&mut self, config: &Config) {
-        for instance in self.instances.values_mut() {
-            instance.gone = true;
+    fn new(lost: Arc<AtomicU64>) -> Self {
+        Self {
+            instances: BTreeMap::new(),
+            fifos: Vec::new(),
+            closing: JoinSet::new(),
+            started: Started::default(),
+            lost,
         }
+    }
+
+    async fn take_on(&mut self, config: &Config) {
+        let mut before = std::mem::take(&mut self.instances);
         for instance in &config.instances {
-            let last = self.instances.get(&instance.name).and_then(|known| known.last);
+            // One that comes back is another one: what its former self was told last does not count.
+            let last = before.remove(&instance.name).filter(|known| !known.gone).and_then(|known| known.last);
             let scripts = Scripts::prepare(&instance.notify).await;
             let priority_changes = instance.notify.priority_changes;
             let known = Instance { scripts, priority_changes, gone: false, last };
             self.instances.insert(instance.name.clone(), known);
         }
+        for (name, gone) in before {
+            self.instances.insert(name, Instance { gone: true, ..gone });
+        }
+        // What is at the path of one of these must be gone before it is made again.
+        while self.closing.join_next().await.is_some() {}
         let mut before = std::mem::take(&mut self.fifos);
         for wanted in &config.fifos {
             match before.iter().position(|open| same(&open.written, wanted)) {
                 Some(index) => self.fifos.push(before.swap_remove(index)),
                 None => {
-                    // One that is at the same path must be gone before it is made again.
                     if let Some(index) = before.iter().position(|open| open.written.path == wanted.path) {
                         before.swap_remove(index).close(Instant::now()).await;
                     }
@@ -165,7 +182,7 @@ impl Teller {
             }
         }
         for gone in before {
-            gone.close(Instant::now() + STOP_TIME).await;
+            self.closing.spawn(gone.close(Instant::now() + STOP_TIME));
         }
     }
 
@@ -201,22 +218,25 @@ impl Teller {
 
     fn tell_state(&mut self, instance: &str, word: Word, priority: u8) {
         let Some(known) = self.instances.get_mut(instance) else { return };
+        let removed = known.gone && word == Word::Stop;
         let word = match word {
-            Word::Stop if known.gone && known.scripts.deleted.is_some() => Word::Deleted,
-            Word::Stop if known.gone => Word::Fault,
+            Word::Stop if removed && known.scripts.deleted.is_some() => Word::Deleted,
+            Word::Stop if removed => Word::Fault,
             word => word,
         };
-        if known.last == Some(word) {
-            return;
+        if known.last != Some(word) {
+            known.last = Some(word);
+            if let Some(script) = known.scripts.of(word) {
+                self.started.start(script, &[]);
+            }
+            if let Some(script) = &known.scripts.any {
+                self.started.start(script, &keepalived::arguments(instance, word, priority));
+            }
+            self.write(&keepalived::state_line(instance, word, priority));
         }
-        known.last = Some(word);
-        if let Some(script) = known.scripts.of(word) {
-            self.started.start(script, &[]);
+        if removed {
+            self.instances.remove(instance);
         }
-        if let Some(script) = &known.scripts.any {
-            self.started.start(script, &keepalived::arguments(instance, word, priority));
-        }
-        self.write(&keepalived::state_line(instance, word, priority));
     }
 
     fn write(&mut self, line: &str) {
@@ -236,10 +256,11 @@ impl Teller {
 
     async fn stop(mut self) {
         let deadline = Instant::now() + STOP_TIME;
-        self.started.wait(STOP_TIME).await;
         for fifo in self.fifos {
-            fifo.close(deadline).await;
+            self.closing.spawn(fifo.close(deadline));
         }
+        self.started.wait(STOP_TIME).await;
+        while self.closing.join_next().await.is_some() {}
     }
 }
 
@@ -270,7 +291,8 @@ impl OpenFifo {
         Some(Self { written: wanted.clone(), pipe, script })
     }
 
-    /// A script may read what is in the pipe until `deadline`; then it gets SIGTERM.
+    /// A script may read what is in the pipe until `deadline`; then it gets SIGTERM, and SIGKILL when it has
+    /// not ended by `deadline` or shortly after it.
     async fn close(self, deadline: Instant) {
         if let Some(script) = self.script {
             while !self.pipe.is_empty() && !script.task.is_finished() && Instant::now() < deadline {
@@ -278,7 +300,8 @@ impl OpenFifo {
             }
             // It has read the last line, but it may not have acted on it yet.
             tokio::time::sleep(FIFO_REST).await;
-            let _ = script.stop.send(());
+            let grace = deadline.saturating_duration_since(Instant::now()).max(FIFO_GRACE);
+            let _ = script.stop.send(grace);
             let _ = script.task.await;
         }
         let path = self.pipe.path().to_owned();
@@ -303,7 +326,7 @@ impl FifoScript {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             tokio::select! {
-                _ = stopped => running.end(STOP_TIME).await,
+                grace = stopped => running.end(grace.unwrap_or(FIFO_GRACE)).await,
                 status = running.wait() => {
                     let error = status.map_or_else(|error| error.to_string(), program::describe);
                     warn!(script = name, error, "script of a FIFO has ended, nobody reads the FIFO");

@@ -1,5 +1,7 @@
 //! Real scripts, real FIFOs.
 
+mod bus;
+
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -36,12 +38,7 @@ fn fifo(path: &Path, script: Option<Command>) -> Config {
 }
 
 async fn teller(notify: config::ready::Notify, config: &Config) -> Teller {
-    let mut teller = Teller {
-        instances: BTreeMap::new(),
-        fifos: Vec::new(),
-        started: Started::default(),
-        lost: Arc::default(),
-    };
+    let mut teller = Teller::new(Arc::default());
     teller.take_on(config).await;
     let priority_changes = notify.priority_changes;
     let scripts = Scripts::prepare(&notify).await;
