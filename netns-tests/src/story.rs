@@ -629,6 +629,21 @@ fn gaps_between(bed: &Bed, active: &Actor, from: Stamp, least: Duration, most: D
     Ok(())
 }
 
+/// The 99th percentile of the adverts' lateness against their interval is below a millisecond (in a daemon
+/// built without optimization two), and none was so late that a backup would move.
+pub fn none_late(bed: &Bed, source: IpAddr, from: Stamp, interval: Duration) -> Outcome {
+    let times: Vec<Stamp> = bed.capture.adverts_of(source, from).iter().map(|advert| advert.at).collect();
+    let mut late: Vec<Duration> =
+        times.windows(2).map(|pair| (pair[1] - pair[0]).saturating_sub(interval)).collect();
+    late.sort();
+    ensure(late.len() >= 100, || format!("only {} adverts", times.len()))?;
+    let (median, p99, most) = (late[late.len() / 2], late[late.len() * 99 / 100], late[late.len() - 1]);
+    println!("measured: {} adverts late by {median:?} (median), {p99:?} (p99), {most:?} (most)", times.len());
+    let allowed = Duration::from_millis(if cfg!(debug_assertions) { 2 } else { 1 });
+    ensure(p99 < allowed, || format!("adverts are late: median {median:?}, p99 {p99:?}, most {most:?}"))?;
+    ensure(most < 2 * interval, || format!("an advert was {most:?} late"))
+}
+
 /// What must be true of every story's end.
 fn closing(bed: &Bed, row: &Row) -> Outcome {
     criteria::one_holder(bed, row.interval)?;
