@@ -251,3 +251,16 @@ pub(crate) fn step_forward() {
     // SAFETY: plain system call about the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, 0) };
 }
+
+/// Whether a daemon that is started here may give itself real-time priority.
+pub fn real_time_is_permitted() -> bool {
+    std::thread::spawn(|| {
+        // SAFETY: plain system call on the calling thread; the parameter lives through it.
+        unsafe {
+            let parameter = libc::sched_param { sched_priority: 1 };
+            libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) == 0
+        }
+    })
+    .join()
+    .expect("the thread does not panic")
+}
