@@ -34,12 +34,27 @@ use crate::observe::status::Histogram;
 
 /// Adverts read from one socket before timers get their turn.
 const BATCH: usize = 64;
-/// After a batch with this many discarded packets reading pauses, so that a flood arrives in batches.
+/// After a batch with this many discarded packets, or a full one, reading pauses: a flood arrives in batches, and
+/// timers and address work get their turn between them.
 const FLOOD: usize = 16;
 /// How long. Adverts wait at most this much longer, and only during a flood.
 const FLOOD_PAUSE: Duration = Duration::from_micros(500);
+/// Batches read before a Backup acts on an expired timer: more than a receive buffer holds, so that everything that
+/// was waiting is read, and a flood cannot hold the takeover up.
+const BACKLOG: usize = 64;
+/// Commands done between two readings of adverts, however many adverts there are.
+const COMMAND_BATCH: usize = 16;
+/// Adverts of lower priority are told of at most this often: a peer that floods us with them must not crowd out the
+/// events that matter.
+const LOWER_PRIORITY_GAP: Duration = Duration::from_millis(500);
+/// What somebody keeps undoing is mended again after this time.
+const MEND_SOON: Duration = Duration::from_millis(200);
+/// What the kernel refused is tried again after this time.
+const MEND_REFUSED: Duration = Duration::from_secs(5);
 /// Commands that may wait for the engine.
 const COMMANDS: usize = 1024;
+/// Why an address is taken off a host that is not active.
+const APPEARED: &str = "appeared while not active";
 /// Longest wait for the last address at the end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -139,6 +154,8 @@ struct Loop {
     /// Before this no instance takes part.
     not_before: Option<Instant>,
     reading_paused: Option<Instant>,
+    /// Then everything that is not as it should be is tried again.
+    mend_at: Option<Instant>,
     finished: mpsc::UnboundedSender<Done>,
     finished_work: Option<mpsc::UnboundedReceiver<Done>>,
     packet: Vec<u8>,
@@ -174,6 +191,7 @@ impl Loop {
                 .filter(|delay| !delay.is_zero())
                 .map(|delay| Instant::now() + delay),
             reading_paused: None,
+            mend_at: None,
             finished,
             finished_work: Some(finished_work),
             packet: vec![0; LARGEST_PACKET],
@@ -228,6 +246,11 @@ impl Loop {
                             _ => Ok(()),
                         });
                     }
+                    // Whoever floods us with adverts does not keep others from being heard.
+                    for _ in 0..COMMAND_BATCH {
+                        let Ok(command) = commands.try_recv() else { break };
+                        self.handle_command(command);
+                    }
                 }
                 command = commands.recv() => match command {
                     Some(command) => self.handle_command(command),
@@ -244,6 +267,7 @@ impl Loop {
             self.announcer.poll_timeout(),
             self.reading_paused,
             self.not_before,
+            self.mend_at,
             self.stop_by,
         ]
         .into_iter()
@@ -264,6 +288,10 @@ impl Loop {
                 self.refresh(id);
             }
         }
+        if self.mend_at.is_some_and(|at| at <= now) {
+            self.mend_at = None;
+            self.mend();
+        }
         while let Some((deadline, id)) = self.deadlines.due(now) {
             self.handle_instance_timer(id, deadline);
         }
@@ -282,7 +310,11 @@ impl Loop {
         if !instance.is_active() {
             // H-6: what is waiting in the socket may say that somebody is active after all.
             if let Some(key) = instance.ifindex.map(|index| (index, instance.config.family)) {
-                while self.read_socket(key).is_some_and(|packets| packets == BATCH) {}
+                for _ in 0..BACKLOG {
+                    if self.read_socket(key) != Some(BATCH) {
+                        break;
+                    }
+                }
             }
             let still = self.instances[id].as_ref().and_then(|instance| instance.router.poll_timeout());
             if still != Some(deadline) {
@@ -293,16 +325,9 @@ impl Loop {
         self.lateness.record(lateness);
         let Some(instance) = self.instances[id].as_mut() else { return };
         instance.lateness = lateness;
-        let input = if instance.is_active() && lateness > instance.router.active_down_interval() {
-            Input::Resurrected
-        } else {
-            Input::Timeout
-        };
-        let postponed = instance.postponed;
-        self.feed(id, input);
-        if postponed {
-            self.reconcile(id, "appeared while not active");
-        }
+        // An Active may have been replaced meanwhile; a Backup may have missed adverts that nobody kept for it.
+        let asleep = lateness > instance.router.active_down_interval();
+        self.feed(id, if asleep { Input::Resurrected } else { Input::Timeout });
     }
 
     // ---- adverts ----
@@ -348,7 +373,7 @@ impl Loop {
             }
         };
         self.packet = buffer;
-        if discarded >= FLOOD {
+        if discarded >= FLOOD || packets == BATCH {
             self.reading_paused = Some(Instant::now() + FLOOD_PAUSE);
         }
         result
@@ -458,7 +483,12 @@ impl Loop {
             }
             Output::AnnounceAgain => self.announcer.lower_priority_heard(now, id),
             Output::LowerPriorityHeard { source, priority } => {
-                let Some(instance) = self.instances[id].as_ref() else { return };
+                let Some(instance) = self.instances[id].as_mut() else { return };
+                let due = instance.lower_priority_told.is_none_or(|told| now >= told + LOWER_PRIORITY_GAP);
+                if !due {
+                    return;
+                }
+                instance.lower_priority_told = Some(now);
                 self.events.send(Kind::LowerPriorityAdvert {
                     instance: instance.config.name.clone(),
                     peer: source,
@@ -567,7 +597,7 @@ impl Loop {
                 return;
             }
             let Some(work) = instance.work.pop_front() else { return };
-            let addresses: Vec<VirtualAddress> = match &work {
+            let mut addresses: Vec<VirtualAddress> = match &work {
                 AddressWork::Announce => {
                     self.announce(id);
                     continue;
@@ -582,6 +612,14 @@ impl Loop {
                 }
                 AddressWork::Restore(addresses) | AddressWork::Clean(addresses, _) => addresses.clone(),
             };
+            if matches!(work, AddressWork::Remove | AddressWork::Clean(..)) {
+                addresses.retain(|address| !self.is_held_by_another(id, address));
+            }
+            let work = match work {
+                AddressWork::Clean(_, because) => AddressWork::Clean(addresses.clone(), because),
+                work => work,
+            };
+            let Some(instance) = self.instances[id].as_mut() else { return };
             instance.busy = true;
             let hold = self.hold.clone();
             let finished = self.finished.clone();
@@ -603,6 +641,9 @@ impl Loop {
 
     fn handle_done(&mut self, done: Done) {
         let now = Instant::now();
+        if !done.failures.is_empty() {
+            self.mend_within(MEND_REFUSED);
+        }
         let Some(instance) = self.instances[done.instance].as_mut() else { return };
         instance.busy = false;
         let name = instance.config.name.clone();
@@ -641,9 +682,49 @@ impl Loop {
             }
             AddressWork::Add | AddressWork::Remove | AddressWork::Announce => {}
         }
+        let took_off = matches!(done.work, AddressWork::Remove | AddressWork::Clean(..));
         self.start_work(done.instance);
-        self.reconcile(done.instance, "appeared while not active");
+        self.reconcile(done.instance, APPEARED);
         self.forget_if_done(done.instance);
+        if took_off {
+            // A reload may have given the address to another instance: what we take off is no news.
+            for id in self.ids().into_iter().filter(|id| *id != done.instance) {
+                if self.instances[id].as_ref().is_some_and(Instance::is_active) {
+                    self.reconcile(id, APPEARED);
+                }
+            }
+        }
+    }
+
+    /// Another instance is active with this address: it is not this one's to take off.
+    fn is_held_by_another(&self, id: usize, address: &VirtualAddress) -> bool {
+        self.instances.iter().enumerate().any(|(other, instance)| {
+            let held = |instance: &Instance| {
+                instance.is_active()
+                    && instance.holds().any(|one| {
+                        (one.address, &one.interface, one.prefix_length)
+                            == (address.address, &address.interface, address.prefix_length)
+                    })
+            };
+            other != id && instance.as_ref().is_some_and(held)
+        })
+    }
+
+    /// Tries again what the kernel refused, and what was undone too often.
+    fn mend(&mut self) {
+        for id in self.ids() {
+            let Some(instance) = self.instances[id].as_mut() else { continue };
+            instance.refused.clear();
+            if instance.socket_error.is_some() {
+                self.refresh(id);
+            }
+            self.reconcile(id, APPEARED);
+        }
+    }
+
+    fn mend_within(&mut self, time: Duration) {
+        let at = Instant::now() + time;
+        self.mend_at = Some(self.mend_at.map_or(at, |before| before.min(at)));
     }
 
     fn announce(&mut self, id: usize) {
@@ -682,6 +763,7 @@ impl Loop {
         if instance.busy || !instance.work.is_empty() || instance.retired {
             return;
         }
+        let mut postponed = false;
         let links = self.hold.links();
         let present = |address: &VirtualAddress| {
             links.by_name(&address.interface).map(|link| link.address(address.address).is_some())
@@ -693,8 +775,9 @@ impl Loop {
                 .filter(|address| present(address) == Some(false))
                 .cloned()
                 .collect();
-            (!missing.is_empty() && instance.restores.permits(Instant::now()))
-                .then_some(AddressWork::Restore(missing))
+            let permitted = missing.is_empty() || instance.restores.permits(Instant::now());
+            postponed = !permitted;
+            (!missing.is_empty() && permitted).then_some(AddressWork::Restore(missing))
         } else {
             let foreign: Vec<_> = instance
                 .holds()
@@ -712,6 +795,16 @@ impl Loop {
             (!foreign.is_empty()).then_some(AddressWork::Clean(foreign, because))
         };
         drop(links);
+        if postponed {
+            self.mend_within(MEND_SOON);
+        }
+        let work = match work {
+            Some(AddressWork::Clean(mut foreign, because)) => {
+                foreign.retain(|address| !self.is_held_by_another(id, address));
+                (!foreign.is_empty()).then_some(AddressWork::Clean(foreign, because))
+            }
+            work => work,
+        };
         if let Some(work) = work {
             self.queue(id, work);
             self.start_work(id);
@@ -738,7 +831,7 @@ impl Loop {
             Fact::Overrun => {
                 for id in self.ids() {
                     self.refresh(id);
-                    self.reconcile(id, "appeared while not active");
+                    self.reconcile(id, APPEARED);
                 }
             }
         }
@@ -757,7 +850,7 @@ impl Loop {
                     instance.refused.clear();
                 }
                 self.refresh(id);
-                self.reconcile(id, "appeared while not active");
+                self.reconcile(id, APPEARED);
             }
         }
     }
@@ -781,7 +874,7 @@ impl Loop {
             let Some(instance) = self.instances[id].as_mut() else { continue };
             if is_virtual && instance.holds().any(|one| one.address == address) {
                 instance.refused.remove(&address);
-                self.reconcile(id, "appeared while not active");
+                self.reconcile(id, APPEARED);
             } else if !is_virtual && instance.ifindex == Some(index) {
                 self.refresh(id);
             }
@@ -814,9 +907,13 @@ impl Loop {
         if priority != before.priority {
             self.priority_changed(id, before.priority);
         }
-        if participates && faulty {
+        // A check that a reload has brought prevents nobody from going on, only from beginning.
+        let waits = self.instances[id].as_ref().is_some_and(|instance| waits_only(&instance.faults));
+        if participates && faulty && !waits {
             self.feed(id, Input::Fault);
-        } else if !participates && !faulty && started {
+        } else if participates {
+            // It goes on.
+        } else if !faulty && started {
             self.feed(id, Input::Startup);
         } else if faulty && state == State::Initialize && started {
             let faults =
@@ -826,7 +923,7 @@ impl Loop {
             let faults = instance.faults.clone();
             // Still in FAULT, perhaps for another reason: show the present one.
             instance.last_reason = Some(Reason::Fault { faults });
-            if waits_only(&faults_before) && !waits_only(&instance.faults) {
+            if started && waits_only(&faults_before) && !waits {
                 // It only waited for first results until now; this is the failure that people are told of.
                 let faults = instance.faults.clone();
                 self.enter(Instant::now(), id, State::Fault, Reason::Fault { faults });
@@ -860,6 +957,7 @@ impl Loop {
             return;
         };
         let key = (ifindex, family);
+        let is_new = !self.sockets.contains_key(&key);
         let opened = match self.sockets.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
@@ -875,12 +973,16 @@ impl Loop {
             Transport::Multicast { group } => socket.join(group),
             Transport::Unicast { .. } => Ok(()),
         });
+        drop(links);
         if let Err(error) = joined {
             instance.socket_error = Some(error.to_string());
+            self.mend_within(MEND_REFUSED);
             return;
         }
-        drop(links);
         self.address_adverts(key, id);
+        if is_new {
+            self.filter_socket(key);
+        }
     }
 
     /// From now on adverts of this VRID on this socket are for this instance.
@@ -905,11 +1007,10 @@ impl Loop {
     }
 
     fn filter_socket(&self, key: SocketKey) {
-        if self.log_unknown_vrids {
-            return;
-        }
-        let vrids =
-            self.addressees.keys().filter(|(index, family, _)| (*index, *family) == key).map(|key| key.2);
+        // Without a filter once there was one: all pass.
+        let known =
+            |vrid: &u8| self.log_unknown_vrids || self.addressees.contains_key(&(key.0, key.1, *vrid));
+        let vrids = (0..=u8::MAX).filter(known);
         if let Some(socket) = self.sockets.get(&key)
             && let Err(error) = socket.accept_only(vrids)
         {
@@ -975,13 +1076,27 @@ impl Loop {
         let mut kept = Vec::new();
         let mut new = Vec::new();
         let mut order = Vec::new();
-        for wanted in &config.instances {
-            let before = left.get(&wanted.name).copied().filter(|id| {
-                self.instances[*id].as_ref().is_some_and(|instance| is_same_router(&instance.config, wanted))
-            });
+        let is_before = |this: &Self, id: usize, wanted| {
+            this.instances[id].as_ref().is_some_and(|instance| is_same_router(&instance.config, wanted))
+        };
+        // By name first; what is left may have another name now.
+        let mut before: Vec<Option<usize>> = config
+            .instances
+            .iter()
+            .map(|wanted| left.get(&wanted.name).copied().filter(|id| is_before(self, *id, wanted)))
+            .collect();
+        left.retain(|_, id| !before.contains(&Some(*id)));
+        for (wanted, found) in config.instances.iter().zip(&mut before) {
+            if found.is_none()
+                && let Some(name) =
+                    left.iter().find(|(_, id)| is_before(self, **id, wanted)).map(|(n, _)| n.clone())
+            {
+                *found = left.remove(&name);
+            }
+        }
+        for (wanted, before) in config.instances.iter().zip(before) {
             let id = match before {
                 Some(id) => {
-                    left.remove(&wanted.name);
                     kept.push((id, wanted));
                     id
                 }
@@ -1012,6 +1127,8 @@ impl Loop {
             self.reconcile(*id, "left from a former life");
             self.refresh(*id);
         }
+        // Nobody listens there any more.
+        self.sockets.retain(|key, _| self.addressees.keys().any(|one| (one.0, one.1) == *key));
         let keys: BTreeSet<(u32, bool)> =
             self.sockets.keys().map(|(index, family)| (*index, *family == Family::Ipv6)).collect();
         for (index, is_v6) in keys {
@@ -1021,7 +1138,7 @@ impl Loop {
 
     /// Gives up what it holds and forgets it when that is done.
     fn retire(&mut self, id: usize) {
-        self.feed(id, Input::Shutdown);
+        self.shut_down(id);
         for ids in self.addressees.values_mut() {
             ids.retain(|one| *one != id);
         }
@@ -1045,24 +1162,20 @@ impl Loop {
         if instance.config == *wanted {
             return;
         }
-        let keeps = |address: &VirtualAddress| {
-            wanted.addresses.iter().chain(&wanted.excluded).any(|one| {
-                one.address == address.address
-                    && one.interface == address.interface
-                    && one.prefix_length == address.prefix_length
-            })
+        let wants = |address: &VirtualAddress| {
+            wanted.addresses.iter().chain(&wanted.excluded).any(|one| is_same_address(one, address))
         };
-        let gone: Vec<_> = instance.holds().filter(|address| !keeps(address)).cloned().collect();
-        let had: HashSet<_> =
-            instance.holds().map(|address| (address.address, address.interface.clone())).collect();
+        let gone: Vec<_> = instance.holds().filter(|address| !wants(address)).cloned().collect();
         let has_more = wanted
             .addresses
             .iter()
             .chain(&wanted.excluded)
-            .any(|address| !had.contains(&(address.address, address.interface.clone())));
+            .any(|address| !instance.holds().any(|one| is_same_address(one, address)));
+        // What is under way may put on, or is to take off, what is no longer written.
+        let moving = instance.busy || !instance.work.is_empty();
         let active = instance.is_active();
         instance.reconfigure(wanted.clone());
-        if active && !gone.is_empty() {
+        if (active || moving) && !gone.is_empty() {
             self.queue(id, AddressWork::Clean(gone, "no longer configured"));
         }
         if active && has_more {
@@ -1086,14 +1199,19 @@ impl Loop {
         if self.stop_by.is_none() {
             self.stop_by = Some(Instant::now() + SHUTDOWN_LIMIT);
             for id in self.ids() {
-                if self.instances[id].as_ref().is_some_and(|instance| instance.state == State::Fault) {
-                    self.enter(Instant::now(), id, State::Initialize, Reason::Stopped);
-                } else {
-                    self.feed(id, Input::Shutdown);
-                }
+                self.shut_down(id);
             }
         }
         self.stopping = self.stopping.take().or(done);
+    }
+
+    fn shut_down(&mut self, id: usize) {
+        if self.instances[id].as_ref().is_some_and(|instance| instance.state == State::Fault) {
+            // The machine has nothing to give up; people are told nevertheless.
+            self.enter(Instant::now(), id, State::Initialize, Reason::Stopped);
+        } else {
+            self.feed(id, Input::Shutdown);
+        }
     }
 
     /// Everything is off, or the limit is over.
@@ -1144,6 +1262,11 @@ fn is_same_router(a: &config::ready::Instance, b: &config::ready::Instance) -> b
         && a.family == b.family
         && a.version == b.version
         && std::mem::discriminant(&a.transport) == std::mem::discriminant(&b.transport)
+}
+
+/// The kernel would show the same. With anything else it has to be put on anew.
+fn is_same_address(a: &VirtualAddress, b: &VirtualAddress) -> bool {
+    VirtualAddress { track: b.track, place: b.place.clone(), ..a.clone() } == *b
 }
 
 /// The Active_Down_Timer ran out: because nothing came, or because what came lost against us.

@@ -70,8 +70,8 @@ pub struct Instance {
     /// Addresses that the kernel refused; not tried again until something changes.
     pub refused: HashSet<IpAddr>,
     pub restores: RestoreLimit,
-    /// An address is missing and the limit was reached; looked at again with the next timer.
-    pub postponed: bool,
+    /// When the last advert of lower priority was told of.
+    pub lower_priority_told: Option<Instant>,
     /// No longer configured; forgotten when the last address is off.
     pub retired: bool,
     identification: u16,
@@ -114,7 +114,7 @@ impl Instance {
             busy: false,
             refused: HashSet::new(),
             restores: RestoreLimit::default(),
-            postponed: false,
+            lower_priority_told: None,
             retired: false,
             identification: 0,
             message: Vec::new(),
@@ -205,7 +205,8 @@ impl Instance {
             IpAddr::V4(_) => self.config.family == Family::Ipv4,
             IpAddr::V6(address) => self.config.family == Family::Ipv6 && address.is_unicast_link_local(),
         };
-        let candidates = || link.addresses.iter().map(|one| one.address).filter(fits);
+        let usable = link.addresses.iter().filter(|one| one.is_usable());
+        let candidates = || usable.clone().map(|one| one.address).filter(fits);
         let own = candidates().find(|address| !virtual_addresses.contains(address));
         own.or_else(|| candidates().next().filter(|_| self.config.priority == OWNER))
     }

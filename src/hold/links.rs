@@ -48,6 +48,15 @@ pub struct LinkAddress {
     pub flags: u32,
 }
 
+impl LinkAddress {
+    /// The kernel lets it be a source: it is not under test for duplicates, and none was found.
+    pub fn is_usable(&self) -> bool {
+        const DAD_FAILED: u32 = 0x08;
+        const TENTATIVE: u32 = 0x40;
+        self.flags & (DAD_FAILED | TENTATIVE) == 0
+    }
+}
+
 /// What changed, and nobody here asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -73,7 +82,7 @@ pub enum Fact {
         /// The name it had.
         name: String,
     },
-    /// An address appeared.
+    /// An address appeared, or can be used now, or no longer.
     AddressAdded {
         /// Of the link.
         index: u32,
@@ -303,7 +312,11 @@ impl Table {
         }
         let Some(link) = self.links.links.get_mut(&index) else { return };
         if let Some(entry) = link.addresses.iter_mut().find(|entry| is(entry, &key)) {
+            let changed = entry.is_usable() != address.is_usable();
             *entry = address;
+            if changed {
+                self.facts.push_back(Fact::AddressAdded { index, address: key.address, prefix: key.prefix });
+            }
             return;
         }
         link.addresses.push(address);
