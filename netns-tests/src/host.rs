@@ -241,7 +241,7 @@ pub(crate) fn run_first() {
 }
 
 /// The calling thread runs after others: the harness must not take the processor from what it measures.
-pub(crate) fn step_back() {
+pub fn step_back() {
     // SAFETY: plain system call about the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, 10) };
 }

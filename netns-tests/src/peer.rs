@@ -279,8 +279,9 @@ pub fn vipd() -> PathBuf {
         return path;
     }
     let test = std::env::current_exe().expect("a test knows its program");
-    let built = test.parent().and_then(Path::parent).map(|profile| profile.join("vipd"));
-    built.filter(|path| path.is_file()).unwrap_or_else(|| {
+    // Tests are one directory below it, other programs beside it.
+    let places = test.ancestors().skip(1).take(2).map(|directory| directory.join("vipd"));
+    places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
         panic!("no vipd beside {}: run `cargo build` first, or set VIPD_BIN", test.display())
     })
 }
