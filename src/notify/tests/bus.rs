@@ -287,8 +287,8 @@ async fn stop_takes_about_one_second_however_many_scripts_hang() {
     notifier.stop().await;
     let took = start.elapsed();
     assert!(took >= STOP_TIME, "{took:?}");
-    // One after the other they would take three seconds.
-    assert!(took < Duration::from_millis(2500), "{took:?}");
+    // One after the other they would take two or three seconds.
+    assert!(took < Duration::from_secs(2), "{took:?}");
     for name in ["one", "two"] {
         assert!(!host.path(name).exists());
         let process = format!("/proc/{}", pid(&format!("{name}.pid")).unwrap());
