@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::ready::{Config, Family, Transport, VirtualAddress};
+use futures_util::FutureExt as _;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -462,9 +463,13 @@ impl Loop {
         let now = Instant::now();
         let Some(instance) = self.instances[id].as_mut() else { return };
         instance.router.handle_input(now, input);
-        while let Some(output) =
-            self.instances[id].as_mut().and_then(|instance| instance.router.poll_output())
-        {
+        let mut outputs: Vec<Output> = std::iter::from_fn(|| instance.router.poll_output()).collect();
+        // The request for the addresses travels to the kernel by another thread; the advert goes out meanwhile.
+        // On the wire the order stays: the announcements wait for both.
+        if let Some(position) = outputs.iter().position(|output| *output == Output::AddAddresses) {
+            outputs[..=position].rotate_right(1);
+        }
+        for output in outputs {
             self.handle_output(now, id, output);
         }
         let deadline = self.instances[id].as_ref().and_then(|instance| instance.router.poll_timeout());
@@ -475,11 +480,16 @@ impl Loop {
     fn handle_output(&mut self, now: Instant, id: usize, output: Output) {
         match output {
             Output::SendAdvertisement(priority) => self.send_advert(id, priority),
-            Output::AddAddresses => self.queue(id, AddressWork::Add),
+            Output::AddAddresses => {
+                self.queue(id, AddressWork::Add);
+                // On its way before anything else is told: every microsecond here is one without the VIP.
+                self.start_work(id);
+            }
             Output::AnnounceAddresses => self.queue(id, AddressWork::Announce),
             Output::RemoveAddresses => {
                 self.announcer.stop(id);
                 self.queue(id, AddressWork::Remove);
+                self.start_work(id);
             }
             Output::AnnounceAgain => self.announcer.lower_priority_heard(now, id),
             Output::LowerPriorityHeard { source, priority } => {
@@ -623,7 +633,7 @@ impl Loop {
             instance.busy = true;
             let hold = self.hold.clone();
             let finished = self.finished.clone();
-            tokio::task::spawn_local(async move {
+            let mut work = Box::pin(async move {
                 let failures = match work {
                     AddressWork::Remove | AddressWork::Clean(..) => hold.remove(&addresses).await,
                     AddressWork::Add | AddressWork::Restore(_) | AddressWork::Announce => {
@@ -635,6 +645,10 @@ impl Loop {
                 // The receiver lives as long as the loop; after it nobody asks.
                 let _ = finished.send(Done { instance: id, work, failures });
             });
+            // The requests leave with the first poll, the answers are waited for beside the loop.
+            if work.as_mut().now_or_never().is_none() {
+                tokio::task::spawn_local(work);
+            }
             return;
         }
     }

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 
-/// Below the kernel's own threads at 50 that move packets, above everything ordinary.
-const DEFAULT_PRIORITY: u8 = 49;
+/// Beside the kernel's own interrupt threads, above everything ordinary.
+const DEFAULT_PRIORITY: u8 = 50;
 
 /// What this thread got.
 #[derive(Debug, Default)]
