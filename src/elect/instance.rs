@@ -317,6 +317,8 @@ impl Instance {
 fn said(verdict: &Verdict) -> String {
     let (streak, needed) = verdict.streak;
     match verdict.health {
+        // It succeeds again, but not often enough yet.
+        Health::Down if streak == 0 => format!("is still down: {}", verdict.detail),
         Health::Down => format!("failed {streak} of {needed}: {}", verdict.detail),
         Health::Up => "is up".into(),
         Health::Unknown => "has given no result yet".into(),

@@ -4,7 +4,7 @@
 //! addresses that is fed by the kernel's own news alone, so it cannot drift away from the truth.
 //!
 //! Everything here belongs to the engine thread, but for the sending of requests, which may have to wait for
-//! a lock of the kernel ([`courier`]).
+//! a lock of the kernel (`courier`).
 
 mod courier;
 mod error;
