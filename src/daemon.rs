@@ -204,6 +204,7 @@ impl Daemon {
             tokio::select! {
                 () = engine.ended() => {
                     error!("the engine thread ended by itself; exiting so that a supervisor starts anew");
+                    self.shared.let_go().await;
                     break ExitCode::from(exit::INTERNAL);
                 }
                 asked = self.signals.next() => match asked {

@@ -279,6 +279,27 @@ fn link_that_goes_down_comes_up_goes_away_and_comes_back_is_told() {
 }
 
 #[test]
+fn address_goes_on_the_link_that_has_the_name_now() {
+    in_namespace("address_goes_on_the_link_that_has_the_name_now", async || {
+        add_link("d0");
+        let (hold, mut monitor) = hold::open().await.unwrap();
+        let vip = vip("10.99.0.100", "d0");
+        add(&hold, &vip).await;
+        ip("link set d0 down");
+        ip("link set d0 name old0");
+        add_link("d1");
+        ip("link set d1 down");
+        ip("link set d1 name d0");
+        let new = |hold: &Hold| hold.links().by_name("d0").map(|link| link.index) > Some(2);
+        while !new(&hold) || hold.links().by_name("old0").is_none() {
+            next(&mut monitor).await;
+        }
+        add(&hold, &vip).await;
+        assert!(shown("10.99.0.100", "d0").is_some(), "{}", ip("addr show"));
+    });
+}
+
+#[test]
 fn renamed_link_is_removed_and_appears_and_its_addresses_still_go() {
     in_namespace("renamed_link_is_removed_and_appears_and_its_addresses_still_go", async || {
         add_link("d0");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use config::ready::Config;
+use config::ready::{Config, VirtualAddress};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, broadcast, mpsc};
@@ -17,6 +17,7 @@ use super::{Front, Options, StartError};
 use crate::check::Checks;
 use crate::elect::EngineHandle;
 use crate::forward::Forward;
+use crate::hold;
 use crate::notify::Notifier;
 use crate::observe::control::{Control, ControlError, ControlHandler};
 use crate::observe::event::{Event, EventSender, Kind};
@@ -27,6 +28,8 @@ use crate::observe::status::{Dropped, Status};
 
 /// Events that a slow reader may be behind before it loses the oldest.
 const BUS: usize = 4096;
+/// Priority of an address owner.
+const OWNER: u8 = 255;
 /// The engine answers within microseconds unless it is in deep trouble.
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
 
@@ -77,6 +80,8 @@ pub struct Shared {
     options: Options,
     engine: OnceLock<EngineHandle>,
     running: Mutex<Running>,
+    /// One reload at a time, its reading included: the file that was read last is the one that counts.
+    reloading: Mutex<()>,
     history: Arc<History>,
     events: EventSender,
     bus: broadcast::Sender<Event>,
@@ -118,6 +123,7 @@ impl Shared {
             options,
             engine: OnceLock::new(),
             running: Mutex::new(running),
+            reloading: Mutex::default(),
             history,
             events,
             bus,
@@ -202,6 +208,7 @@ impl Shared {
     /// # Errors
     /// What is wrong, rendered for people.
     pub async fn reload(&self) -> Result<String, String> {
+        let _one = self.reloading.lock().await;
         let loaded = self.options.load();
         let rendered = loaded.diagnostics.render_human(false);
         let Some(config) = loaded.config else {
@@ -227,6 +234,7 @@ impl Shared {
         }
         engine.apply(config.clone()).await.map_err(|error| self.refuse(&error.to_string()))?;
         running.locks = locks;
+        let lasting = lasting(&running.config, &config);
         running.config = config;
         running.bridge_verdicts(&engine);
         drop(running);
@@ -234,16 +242,54 @@ impl Shared {
         if !rendered.is_empty() {
             warn!(problems = rendered.trim_end(), "the new configuration has warnings");
         }
-        Ok(if rendered.is_empty() {
-            "reloaded".into()
-        } else {
-            format!("reloaded, with warnings:\n{rendered}")
-        })
+        if !lasting.is_empty() {
+            warn!(settings = lasting, "changed in the file, but only a restart takes them on");
+        }
+        let mut said = String::from("reloaded");
+        if !lasting.is_empty() {
+            said += &format!("; only a restart takes on {lasting}");
+        }
+        if !rendered.is_empty() {
+            said += &format!(", with warnings:\n{rendered}");
+        }
+        Ok(said)
     }
 
     fn refuse(&self, why: &str) -> String {
         error!(why, "reload refused, everything goes on as before");
         why.to_owned()
+    }
+
+    /// The engine is gone without having let go: its addresses are taken off in its place, so that two hosts
+    /// do not hold them. Peers take over when they miss its adverts.
+    pub async fn let_go(&self) {
+        let config = self.running.lock().await.config.clone();
+        let addresses: Vec<VirtualAddress> = config
+            .instances
+            .iter()
+            // An owner's addresses may be all that its host has.
+            .filter(|instance| instance.priority != OWNER)
+            .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
+            .cloned()
+            .collect();
+        // Netlink here belongs to one thread.
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+            let result = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+                runtime.block_on(async {
+                    let (hold, _monitor) = hold::open().await.map_err(|error| error.to_string())?;
+                    let failures = hold.remove(&addresses).await;
+                    failures.first().map_or(Ok(()), |(_, error)| Err(error.to_string()))
+                })
+            });
+            let _ = done.send(result);
+        });
+        match tokio::time::timeout(STATUS_LIMIT, is_done).await {
+            Ok(Ok(Ok(()))) => info!("the addresses were taken off in place of the engine"),
+            Ok(Ok(Err(error))) => error!(error, "addresses may have been left behind"),
+            Ok(Err(_)) | Err(_) => error!("addresses may have been left behind"),
+        }
     }
 
     /// A signal that asks for a dump: the status, as one JSON line in the log.
@@ -267,6 +313,18 @@ impl Shared {
         }
         let _ = tokio::time::timeout(limit, running.checks.stop()).await;
     }
+}
+
+/// Settings that differ and that a reload does not take on, in words.
+fn lasting(before: &Config, after: &Config) -> String {
+    let settings = [
+        ("control.socket", before.control.socket == after.control.socket),
+        ("control.metrics", before.control.metrics == after.control.metrics),
+        ("engine.realtime_priority", before.engine.realtime_priority == after.engine.realtime_priority),
+        ("engine.lock_memory", before.engine.lock_memory == after.engine.lock_memory),
+    ];
+    let changed: Vec<&str> = settings.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
+    changed.join(", ")
 }
 
 impl Running {

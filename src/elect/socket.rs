@@ -95,13 +95,14 @@ impl AdvertSocket {
         let open_error = |source| SocketError::Open { interface: interface.into(), source };
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(IPPROTO_VRRP))))
             .map_err(open_error)?;
-        socket.bind_device(Some(interface.as_bytes())).map_err(open_error)?;
+        let setup_error = |(operation, source)| {
+            let interface = interface.into();
+            SocketError::Setup { operation, interface, source }
+        };
+        let bound = socket.bind_device(Some(interface.as_bytes()));
+        bound.map_err(|error| setup_error(("bind a socket for adverts", error)))?;
         let this = Self { socket, family, ifindex, interface: interface.into(), groups: BTreeSet::new() };
-        this.set_up().map_err(|(operation, source)| SocketError::Setup {
-            operation,
-            interface: interface.into(),
-            source,
-        })?;
+        this.set_up().map_err(setup_error)?;
         Ok(this)
     }
 

@@ -133,7 +133,7 @@ impl Hold {
         let mut failures = Vec::new();
         let mut under_way = Vec::with_capacity(addresses.len());
         for (position, wanted) in addresses.iter().enumerate() {
-            let Some(index) = self.shared.index(wanted) else {
+            let Some(index) = self.shared.index(wanted, change) else {
                 if change == Change::Add {
                     failures.push((position, io::Error::from_raw_os_error(libc::ENODEV)));
                 }
@@ -206,8 +206,9 @@ impl Shared {
         left
     }
 
-    fn index(&self, wanted: &VirtualAddress) -> Option<u32> {
-        let held = self.held.borrow().get(&held_key(wanted)).copied();
+    /// An address goes from where it was put on, and is put where the name leads now.
+    fn index(&self, wanted: &VirtualAddress, change: Change) -> Option<u32> {
+        let held = self.held.borrow().get(&held_key(wanted)).copied().filter(|_| change == Change::Remove);
         held.or_else(|| self.table.borrow().links.by_name(&wanted.interface).map(|link| link.index))
     }
 }
