@@ -481,7 +481,9 @@ pub fn split(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome {
     wait_for("S5 the winner goes on", limit(4 * row.interval), || {
         (higher.adverts(bed, joined).len() >= 3).then_some(())
     })?;
-    let after_join: Vec<Advert> = lower.adverts(bed, joined);
+    // The bridge has the winner's first advert before the loser has it.
+    let heard = higher.adverts(bed, joined)[0].at;
+    let after_join: Vec<Advert> = lower.adverts(bed, heard);
     ensure(after_join.len() <= 1, || {
         format!("S5 the lower address sent more than one advert: {after_join:?}")
     })?;
@@ -630,9 +632,8 @@ fn gaps_between(bed: &Bed, active: &Actor, from: Stamp, least: Duration, most: D
 }
 
 /// The 99th percentile of the adverts' lateness against their interval is below a millisecond (in a daemon
-/// built without optimization two), and none was so late that a backup would move. A host that does not
-/// permit real-time priority (`unshare -Urn` does not) can promise neither: there a daemon that has to share
-/// the processors must only come round before ten intervals are over.
+/// built without optimization two) where real-time priority is permitted; and none was so late that a
+/// backup would move.
 pub fn none_late(bed: &Bed, source: IpAddr, from: Stamp, interval: Duration) -> Outcome {
     let times: Vec<Stamp> = bed.capture.adverts_of(source, from).iter().map(|advert| advert.at).collect();
     let mut late: Vec<Duration> =
@@ -643,10 +644,12 @@ pub fn none_late(bed: &Bed, source: IpAddr, from: Stamp, interval: Duration) -> 
     let report =
         format!("{} adverts late by {median:?} (median), {p99:?} (p99), {most:?} (most)", times.len());
     println!("measured: {report}");
-    if !real_time_is_permitted() {
-        return ensure(most < 10 * interval, || report);
-    }
-    let allowed = Duration::from_millis(if cfg!(debug_assertions) { 2 } else { 1 });
+    let allowed = match (real_time_is_permitted(), cfg!(debug_assertions)) {
+        (true, false) => Duration::from_millis(1),
+        (true, true) => Duration::from_millis(2),
+        // It has to wait its turn on busy processors.
+        (false, _) => interval,
+    };
     ensure(p99 < allowed && most < 2 * interval, || report)
 }
 

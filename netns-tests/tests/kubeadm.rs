@@ -158,6 +158,12 @@ fn the_vip_follows_the_apiserver_with_kubeadms_configuration() {
     if !enabled(&["keepalived", "curl", "openssl"]) {
         return;
     }
+    let setgroups = std::fs::read_to_string("/proc/self/setgroups").unwrap_or_default();
+    assert_ne!(
+        setgroups.trim(),
+        "deny",
+        "keepalived runs no script in a user namespace that denies setgroups, as `unshare -Urn` makes it: be root"
+    );
     let _turn = Turn::alone();
     let pairs = [(Vipd, Keepalived), (Keepalived, Vipd)];
     let beds: Vec<Bed> = pairs.iter().map(|_| Bed::new(VIP, Duration::from_millis(5))).collect();
