@@ -3,6 +3,7 @@
 //! Every finding of one run is kept and shown together. Values that are secret are masked in every
 //! source line that is shown, and no message may quote one.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -151,6 +152,8 @@ pub struct Diagnostics {
 
 /// More findings of one run are counted, not kept: nobody reads them, and a file of nonsense has many.
 const MOST_FINDINGS: usize = 10_000;
+/// More findings of one kind at one place are folded into one.
+const MOST_OF_A_KIND: usize = 3;
 /// With more findings than this, or more words to choose from, nothing is suggested.
 const MOST_SUGGESTIONS: usize = 1_000;
 
@@ -226,6 +229,7 @@ impl Diagnostics {
             (index(&place.file), place.line, place.column, d.severity)
         });
         list.dedup();
+        self.fold();
         if let (Some(last), 1..) = (self.list.last(), self.left_out) {
             let message = format!("{} more findings are left out", self.left_out);
             let finding = if self.left_out_error {
@@ -235,6 +239,33 @@ impl Diagnostics {
             };
             self.list.push(finding.help("is this a configuration at all?"));
         }
+    }
+
+    /// A line that a loop repeats two thousand times is wrong once: of more than a few findings of one kind at one
+    /// place the first stays, and says how many there are.
+    fn fold(&mut self) {
+        let mut kinds: HashMap<(Location, &str), (usize, usize)> = HashMap::new();
+        for (index, finding) in self.list.iter().enumerate() {
+            kinds.entry((finding.location.clone(), finding.code)).or_insert((index, 0)).1 += 1;
+        }
+        kinds.retain(|_, (_, count)| *count > MOST_OF_A_KIND);
+        if kinds.is_empty() {
+            return;
+        }
+        let mut index = 0;
+        self.list.retain_mut(|finding| {
+            let kind = kinds.get(&(finding.location.clone(), finding.code));
+            let this = index;
+            index += 1;
+            match kind {
+                Some((first, count)) if *first == this => {
+                    finding.message += &format!(" (and {} more like this from this line)", count - 1);
+                    true
+                }
+                Some(_) => false,
+                None => true,
+            }
+        });
     }
 
     /// Keeps the text of a file to show findings in.
