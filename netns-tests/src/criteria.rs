@@ -134,11 +134,14 @@ pub fn little_lost(bed: &Bed, what: &str, from: Stamp, to: Stamp, takeover: Dura
     })
 }
 
+/// Nothing may be announced before the addresses are there; each may take the kernel 0.1 ms.
+pub fn for_many_addresses(active: &Actor) -> Duration {
+    Duration::from_micros(100) * (active.router.addresses.len() as u32 - 1)
+}
+
 /// (7): the client's neighbour entry names the new active's MAC address within 10 ms of its first advert.
-/// Nothing may be announced before the addresses are there; each may take the kernel 0.1 ms more.
 pub fn neighbour_follows(bed: &Bed, what: &str, first_advert: Stamp, active: &Actor) -> Outcome {
-    let count = active.router.addresses.len() as u32 - 1;
-    let margin = Duration::from_millis(10) + Duration::from_micros(100) * count;
+    let margin = Duration::from_millis(10) + for_many_addresses(active);
     let mac = &active.mac(bed);
     let changes = bed.on_client.neighbour(&bed.address);
     let known_before = changes.iter().any(|(at, _)| *at < first_advert);

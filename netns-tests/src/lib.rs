@@ -23,6 +23,7 @@ pub mod observer;
 pub mod peer;
 pub mod process;
 pub mod story;
+mod tell;
 pub mod turn;
 pub mod wire;
 

@@ -4,23 +4,22 @@
 //! higher address.
 
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::craft::{Craft, bad_version_2, bad_version_3};
 use crate::criteria;
-use crate::host::{Host, real_time_is_permitted, step_back};
+use crate::host::{Host, real_time_is_permitted};
 use crate::inject::Injector;
 use crate::lab::Lab;
 use crate::observer::{Echo, Monitor, Prober};
 use crate::peer::{Kind, Peer, Router, bare};
-use crate::turn::{StallWatch, Turn};
+use crate::turn::StallWatch;
 use crate::wire::{Advert, Capture};
 use crate::{Failure, Late, Outcome, Stamp, ensure, now, wait_for, wait_until};
+
+pub use crate::tell::{Story, tell};
 
 /// A lab with all its observers running.
 #[derive(Debug)]
@@ -201,7 +200,7 @@ impl Row {
     }
 
     /// How often the client asks: often enough to see what an interval is, and not to load the machine.
-    fn step(&self) -> Duration {
+    pub(crate) fn step(&self) -> Duration {
         (self.interval / 200).clamp(Duration::from_millis(1), Duration::from_millis(5))
     }
 }
@@ -417,7 +416,8 @@ fn appears(bed: &Bed, row: &Row, better: &mut Actor, worse: &mut Actor, down: Du
     let released = worse.adverts(bed, started).iter().any(|advert| advert.priority == 0);
     ensure(!released, || "S2 the loser of an election sent priority 0".to_owned())?;
     criteria::neighbour_follows(bed, "S2", first.at, better)?;
-    criteria::little_lost(bed, "S2", first.at - Duration::from_millis(100), now(), Duration::from_millis(10))
+    let change = Duration::from_millis(10) + criteria::for_many_addresses(better);
+    criteria::little_lost(bed, "S2", first.at - Duration::from_millis(100), now(), change)
 }
 
 /// The new active has the address, and the client has an answer.
@@ -433,7 +433,7 @@ fn settle(bed: &Bed, active: &Actor, since: Stamp, row: &Row) -> Outcome {
 /// namespaces share: up to 60 ms were seen while another lab was busy, with keepalived too.
 fn usable(bed: &Bed, active: &Actor, first_advert: Stamp) -> Outcome<Stamp> {
     if !active.source.is_ipv6() {
-        return Ok(first_advert);
+        return Ok(first_advert + criteria::for_many_addresses(active));
     }
     let ready = bed.table(active.side).held(&bed.address).last().map_or(first_advert, |(from, _)| *from);
     criteria::within(
@@ -659,108 +659,4 @@ fn closing(bed: &Bed, row: &Row) -> Outcome {
     bed.capture.check(false)?;
     let long = bed.capture.adverts().into_iter().find(|advert| advert.length > 1514);
     ensure(long.is_none(), || format!("an advert does not fit one frame: {long:?}"))
-}
-
-/// A scenario.
-pub type Story = fn(&mut Bed, &Row, Kind, Kind) -> Outcome;
-
-/// How many stories of whole seconds are told at a time: they mostly sleep.
-const TOGETHER: usize = 12;
-
-/// How often a story is told at most.
-const ATTEMPTS: u32 = 5;
-
-/// One story with its characters.
-struct Job<'a> {
-    row: &'a Row,
-    better: Kind,
-    worse: Kind,
-    title: &'a str,
-    play: Story,
-}
-
-/// Tells stories in labs of their own, some at the same time unless `alone`, and fails with everything
-/// that went wrong. A story that was late is told again if the machine itself is known to have stalled
-/// while it was measured.
-pub fn tell(rows: &[Row], pairs: &[(Kind, Kind)], stories: &[(&'static str, Story)], alone: bool) {
-    let _turn = Turn::alone();
-    let mut jobs: Vec<Job> = Vec::new();
-    for row in rows {
-        for (better, worse) in pairs {
-            let (better, worse) = (*better, *worse);
-            jobs.extend(stories.iter().map(|(title, play)| Job { row, better, worse, title, play: *play }));
-        }
-    }
-    let mut failures = Vec::new();
-    for attempt in 1..=ATTEMPTS {
-        let mut again = Vec::new();
-        while !jobs.is_empty() {
-            let chunk: Vec<Job> = jobs.drain(..jobs.len().min(if alone { 1 } else { TOGETHER })).collect();
-            for (job, result) in tell_together(chunk) {
-                match result {
-                    Ok(()) => {}
-                    Err(Told { stalled: Some(stalled), text }) if attempt < ATTEMPTS => {
-                        eprintln!(
-                            "the machine itself stalled for {stalled:?}, to be told again ({attempt}): {text}"
-                        );
-                        again.push(job);
-                    }
-                    Err(told) => failures.push(told.text),
-                }
-            }
-        }
-        jobs = again;
-    }
-    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
-}
-
-/// How a story went wrong.
-struct Told {
-    /// The machine was as late as the story was; for so long.
-    stalled: Option<Duration>,
-    text: String,
-}
-
-/// Builds all labs first and tears them down last: for both the kernel takes a lock that every change
-/// of an address waits for, in whatever namespace.
-fn tell_together(jobs: Vec<Job>) -> Vec<(Job, Result<(), Told>)> {
-    let beds: Vec<Mutex<Bed>> =
-        jobs.iter().map(|job| Mutex::new(Bed::new(job.row.watched(), job.row.step()))).collect();
-    beds[0].lock().expect("not poisoned").lab.wait_for_calm();
-    let results: Vec<_> = thread::scope(|scope| {
-        let tellers: Vec<_> = jobs
-            .iter()
-            .zip(&beds)
-            .map(|(job, bed)| scope.spawn(move || tell_one(job, &mut bed.lock().expect("not poisoned"))))
-            .collect();
-        tellers.into_iter().map(|teller| teller.join().expect("panics are caught")).collect()
-    });
-    jobs.into_iter().zip(results).collect()
-}
-
-fn tell_one(job: &Job, bed: &mut Bed) -> Result<(), Told> {
-    step_back();
-    let name = format!("{} {}, better {:?}, worse {:?}", job.row.name, job.title, job.better, job.worse);
-    let told = catch_unwind(AssertUnwindSafe(|| (job.play)(bed, job.row, job.better, job.worse)));
-    let failure = match told {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(failure)) => failure,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-            Failure::from(text.to_owned())
-        }
-    };
-    let around = Duration::from_millis(50);
-    let timeline = failure.late.map_or_else(
-        || bed.timeline(now() - Duration::from_secs(15), now()),
-        |late| bed.timeline(late.from - around, late.to + around),
-    );
-    let stalled = failure.late.and_then(|late| {
-        Some(bed.stalls.longest(late.from, late.to)).filter(|stalled| *stalled > late.margin / 2)
-    });
-    Err(Told {
-        stalled,
-        text: format!("{name}: {}\n--- timeline\n{timeline}{}", failure.text, bed.lab.report()),
-    })
 }
