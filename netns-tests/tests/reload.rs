@@ -13,7 +13,7 @@ use netns_tests::host::Host;
 use netns_tests::lab::Lab;
 use netns_tests::observer::Monitor;
 use netns_tests::peer::{Peer, vipd};
-use netns_tests::turn::Turn;
+use netns_tests::turn::{StallWatch, Turn};
 use netns_tests::wire::{Advert, Capture};
 use netns_tests::{Outcome, Stamp, enabled, ensure, now, wait_for, wait_until};
 use nix::sys::signal::Signal;
@@ -21,8 +21,8 @@ use serde_json::Value;
 
 /// Between adverts.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// For what takes at most two Active_Down_Intervals, on a busy machine.
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes at most two Active_Down_Intervals, on a machine that others keep busy.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Runs a test in a lab of its own, and says what went wrong with the logs.
 fn in_lab(test: impl FnOnce(&Lab) -> Outcome) {
@@ -209,13 +209,15 @@ fn advert(
 }
 
 /// No advert of these virtual routers was missed since `from`: a missing one leaves 200 ms.
-fn without_gaps(capture: &Capture, host: &Host, vrids: &[u8], from: Stamp) -> Outcome {
+fn without_gaps(capture: &Capture, stalls: &StallWatch, host: &Host, vrids: &[u8], from: Stamp) -> Outcome {
     for vrid in vrids {
         let times: Vec<Stamp> = adverts(capture, host, *vrid, from).iter().map(|advert| advert.at).collect();
         ensure(times.len() > 3, || format!("VRID {vrid}: only {} adverts", times.len()))?;
         for pair in times.windows(2) {
             let gap = pair[1] - pair[0];
-            ensure(gap < INTERVAL * 19 / 10, || format!("VRID {vrid}: no advert for {gap:?}"))?;
+            // A machine that stood still is not the daemon's fault.
+            let allowed = INTERVAL * 19 / 10 + stalls.longest(pair[0], pair[1]);
+            ensure(gap < allowed, || format!("VRID {vrid}: no advert for {gap:?}"))?;
         }
     }
     Ok(())
@@ -244,7 +246,7 @@ fn five(lab: &Lab) -> Outcome<(Node<'_>, Node<'_>, Vec<Written>)> {
 #[test]
 fn changes_of_one_instance_are_not_noticed_by_the_others() {
     in_lab(|lab| {
-        let capture = Capture::start(lab);
+        let (capture, stalls) = (Capture::start(lab), StallWatch::start());
         let (mut lb1, lb2, mut written) = five(lab)?;
         let (before, begin) = ((lb1.transitions(), lb2.transitions()), now());
         let script = executable(&lab.lb1.directory.join("ok.sh"), "#!/bin/sh\nexit 0\n");
@@ -322,7 +324,7 @@ fn changes_of_one_instance_are_not_noticed_by_the_others() {
 
         let end = now();
         wait_until("some more adverts", SOON, || adverts(&capture, &lab.lb1, 51, end).len() > 3)?;
-        without_gaps(&capture, &lab.lb1, &[51, 52, 54, 55], begin)?;
+        without_gaps(&capture, &stalls, &lab.lb1, &[51, 52, 54, 55], begin)?;
         ensure((lb1.transitions(), lb2.transitions()) == before, || {
             format!("states changed: {:?}, {:?} before {before:?}", lb1.transitions(), lb2.transitions())
         })?;
@@ -367,7 +369,7 @@ fn peers_of_a_unicast_instance_change_in_place() {
 #[test]
 fn a_broken_file_changes_nothing_and_says_why() {
     in_lab(|lab| {
-        let capture = Capture::start(lab);
+        let (capture, stalls) = (Capture::start(lab), StallWatch::start());
         let (mut lb1, lb2, written) = five(lab)?;
         let (before, begin) = ((lb1.transitions(), lb2.transitions()), now());
 
@@ -394,7 +396,7 @@ fn a_broken_file_changes_nothing_and_says_why() {
 
         let end = now();
         wait_until("more adverts", SOON, || adverts(&capture, &lab.lb1, 55, end).len() > 3)?;
-        without_gaps(&capture, &lab.lb1, &[51, 52, 53, 54, 55], begin)?;
+        without_gaps(&capture, &stalls, &lab.lb1, &[51, 52, 53, 54, 55], begin)?;
         ensure((lb1.transitions(), lb2.transitions()) == before, || "states changed".into())?;
         ensure((1..=5).all(|number| lb1.holds(&vip(number))), || "an address is gone".into())?;
         lb1.take_on(&toml(&written), 0)
@@ -404,7 +406,7 @@ fn a_broken_file_changes_nothing_and_says_why() {
 #[test]
 fn instances_come_and_go() {
     in_lab(|lab| {
-        let capture = Capture::start(lab);
+        let (capture, stalls) = (Capture::start(lab), StallWatch::start());
         let (mut lb1, mut lb2, written) = five(lab)?;
         let begin = now();
         lb1.take_on(&toml(&written[..4]), 0)?;
@@ -452,7 +454,7 @@ fn instances_come_and_go() {
         wait_until("some adverts", SOON, || adverts(&capture, &lab.lb1, 51, settled).len() > 3)?;
         lb1.gets("10.77.0.204")?;
 
-        without_gaps(&capture, &lab.lb1, &[51, 52, 53], begin)?;
+        without_gaps(&capture, &stalls, &lab.lb1, &[51, 52, 53], begin)?;
         let end = now();
         lb1.peer.stop()?;
         for vrid in [51, 52, 53, 55] {
@@ -534,7 +536,7 @@ fn batch(host: &Host, lines: &str) {
 #[test]
 fn interfaces_come_and_go() {
     in_lab(|lab| {
-        let capture = Capture::start(lab);
+        let (capture, stalls) = (Capture::start(lab), StallWatch::start());
         let mut on_late = Written::numbered(1, 100);
         on_late.interface = "late0".into();
         let mut elsewhere = Written::numbered(2, 100);
@@ -569,7 +571,7 @@ fn interfaces_come_and_go() {
         }
         lb1.becomes("v1", "active")?;
         // The kernel's lock on its links is held for long by those who make and remove them.
-        without_gaps(&capture, &lab.lb1, &[52], begin)?;
+        without_gaps(&capture, &stalls, &lab.lb1, &[52], begin)?;
 
         lab.lb1.run(&["ip", "link", "set", "watched0", "down"]);
         lb1.becomes("v3", "fault")?;
@@ -724,7 +726,7 @@ fn a_backup_that_was_frozen_listens_before_it_takes_over() {
         let mut lb2 = Node::start(&lab.lb2, &Written::numbered(1, 100).toml());
         lb1.becomes("v1", "active")?;
         lb2.becomes("v1", "backup")?;
-        for _ in 0..5 {
+        for _ in 0..2 {
             lab.silence(&lab.lb2);
             lb2.peer.process.signal(Signal::SIGSTOP);
             // Longer than two Active_Down_Intervals.

@@ -117,9 +117,16 @@ impl Announcer {
         self.flush(now);
     }
 
-    /// An active instance has other addresses now, or a link another MAC; nothing is sent for it alone.
-    pub fn replace_targets(&mut self, instance: usize, targets: Vec<Target>) {
-        self.schedule.replace_targets(instance, targets);
+    /// An active instance has other addresses or settings now; nothing is sent for it alone.
+    pub fn reconfigure(
+        &mut self,
+        now: Instant,
+        instance: usize,
+        targets: Vec<Target>,
+        arp: &Announcements,
+        na: &Announcements,
+    ) {
+        self.schedule.reconfigure(now, instance, targets, arp, na);
     }
 
     /// The instance is not active any more: everything that waits for it is dropped.

@@ -171,10 +171,30 @@ impl Schedule {
         });
     }
 
-    /// Other addresses from now on, or another MAC; what is queued still goes out.
-    pub fn replace_targets(&mut self, instance: usize, targets: Vec<Target>) {
-        if let Some(active) = self.instances.get_mut(&instance) {
-            active.targets = targets.into_iter().map(Rc::new).collect();
+    /// Other addresses or settings from now on; what is queued still goes out, and a refresh that was not changed keeps
+    /// its time.
+    pub fn reconfigure(
+        &mut self,
+        now: Instant,
+        instance: usize,
+        targets: Vec<Target>,
+        arp: &Announcements,
+        na: &Announcements,
+    ) {
+        let Some(active) = self.instances.get_mut(&instance) else { return };
+        active.targets = targets.into_iter().map(Rc::new).collect();
+        let refreshes = |active: &Active| KINDS.map(|kind| active.settings(kind).refresh);
+        let before = refreshes(active);
+        (active.arp, active.na) = (arp.clone(), na.clone());
+        let after = refreshes(active);
+        for (kind, (before, after)) in KINDS.into_iter().zip(before.into_iter().zip(after)) {
+            if before == after {
+                continue;
+            }
+            self.timers.retain(|_, timer| *timer != (instance, Timer::Refresh { kind }));
+            if let Some(every) = after {
+                self.set_timer(now + every, instance, Timer::Refresh { kind });
+            }
         }
     }
 
@@ -502,6 +522,24 @@ mod tests {
         assert_eq!(times(&run(&mut schedule, start, 30 * SECOND)), [0, 10_000, 20_000, 30_000]);
         schedule.stop(0);
         assert_eq!(schedule.poll_timeout(), None);
+    }
+
+    #[test]
+    fn refresh_that_a_reload_brings_or_takes_away_counts_at_once() {
+        let start = Instant::now();
+        let mut schedule = Schedule::default();
+        let once = Announcements { rounds: 1, again_after: None, ..ARP };
+        let refreshed = Announcements { refresh: Some(2 * SECOND), ..once.clone() };
+        schedule.begin(start, 1, ipv4(1..2), &once, &NA);
+        assert_eq!(times(&run(&mut schedule, start, 9 * SECOND)), [0]);
+        let reload = start + 10 * SECOND;
+        schedule.reconfigure(reload, 1, ipv4(1..3), &refreshed, &NA);
+        let log = run(&mut schedule, reload, 5 * SECOND);
+        assert_eq!(times(&log), [2000, 2000, 4000, 4000]);
+        schedule.reconfigure(reload + 5 * SECOND, 1, ipv4(1..3), &refreshed, &NA);
+        assert_eq!(times(&run(&mut schedule, reload + 5 * SECOND, SECOND)), [1000, 1000]);
+        schedule.reconfigure(reload + 7 * SECOND, 1, ipv4(1..3), &once, &NA);
+        assert!(run(&mut schedule, reload + 7 * SECOND, 60 * SECOND).is_empty());
     }
 
     #[test]

@@ -54,6 +54,8 @@ const MEND_SOON: Duration = Duration::from_millis(200);
 const MEND_REFUSED: Duration = Duration::from_secs(5);
 /// Commands that may wait for the engine.
 const COMMANDS: usize = 1024;
+/// Why an address is taken off that a reload has removed from its instance.
+const GONE: &str = "no longer configured";
 /// Why an address is taken off a host that is not active.
 const APPEARED: &str = "appeared while not active";
 /// Longest wait for the last address at the end.
@@ -147,6 +149,8 @@ struct Loop {
     deadlines: Deadlines,
     verdicts: HashMap<String, Verdict>,
     virtual_addresses: HashSet<IpAddr>,
+    /// Addresses of more than one instance, now or since a reload moved them.
+    shared_addresses: HashSet<IpAddr>,
     events: EventSender,
     discard_log: DiscardLog,
     discarded: BTreeMap<String, u64>,
@@ -183,6 +187,7 @@ impl Loop {
             deadlines: Deadlines::default(),
             verdicts: HashMap::new(),
             virtual_addresses: HashSet::new(),
+            shared_addresses: HashSet::new(),
             events,
             discard_log: DiscardLog::default(),
             discarded: BTreeMap::new(),
@@ -700,7 +705,7 @@ impl Loop {
         self.start_work(done.instance);
         self.reconcile(done.instance, APPEARED);
         self.forget_if_done(done.instance);
-        if took_off {
+        if took_off && !self.shared_addresses.is_empty() {
             // A reload may have given the address to another instance: what we take off is no news.
             for id in self.ids().into_iter().filter(|id| *id != done.instance) {
                 if self.instances[id].as_ref().is_some_and(Instance::is_active) {
@@ -708,20 +713,45 @@ impl Loop {
                 }
             }
         }
+        if let AddressWork::Clean(_, GONE) = done.work {
+            // It counted as an ordinary address of its host for a moment.
+            for id in self.ids() {
+                self.refresh(id);
+            }
+        }
+    }
+
+    /// Notes which addresses belong to more than one instance, those of the present configuration and of the one that
+    /// comes taken together.
+    fn note_shared(&mut self, config: &Config, order: &[usize]) {
+        let present = self.instances.iter().enumerate();
+        let present = present.filter_map(|(id, instance)| Some((id, &instance.as_ref()?.config)));
+        let coming = order.iter().copied().zip(&config.instances);
+        let mut owners = HashMap::new();
+        let mut shared = HashSet::new();
+        for (id, instance) in present.chain(coming) {
+            for address in instance.addresses.iter().chain(&instance.excluded) {
+                if *owners.entry(address.address).or_insert(id) != id {
+                    shared.insert(address.address);
+                }
+            }
+        }
+        self.shared_addresses.extend(shared);
     }
 
     /// Another instance is active with this address: it is not this one's to take off.
     fn is_held_by_another(&self, id: usize, address: &VirtualAddress) -> bool {
-        self.instances.iter().enumerate().any(|(other, instance)| {
-            let held = |instance: &Instance| {
-                instance.is_active()
-                    && instance.holds().any(|one| {
-                        (one.address, &one.interface, one.prefix_length)
-                            == (address.address, &address.interface, address.prefix_length)
-                    })
-            };
-            other != id && instance.as_ref().is_some_and(held)
-        })
+        self.shared_addresses.contains(&address.address)
+            && self.instances.iter().enumerate().any(|(other, instance)| {
+                let held = |instance: &Instance| {
+                    instance.is_active()
+                        && instance.holds().any(|one| {
+                            (one.address, &one.interface, one.prefix_length)
+                                == (address.address, &address.interface, address.prefix_length)
+                        })
+                };
+                other != id && instance.as_ref().is_some_and(held)
+            })
     }
 
     /// Tries again what the kernel refused, and what was undone too often.
@@ -1082,10 +1112,12 @@ impl Loop {
     /// Runs another configuration: new instances start, gone ones stop, changed ones change in place.
     fn apply(&mut self, config: &Config) {
         let now = Instant::now();
+        // One that was removed a moment ago is on its way out, and is no part of this.
         let mut left: HashMap<String, usize> = self
             .ids()
             .into_iter()
-            .filter_map(|id| Some((self.instances[id].as_ref()?.config.name.clone(), id)))
+            .filter_map(|id| Some((self.instances[id].as_ref().filter(|one| !one.retired)?, id)))
+            .map(|(instance, id)| (instance.config.name.clone(), id))
             .collect();
         let mut kept = Vec::new();
         let mut new = Vec::new();
@@ -1122,6 +1154,7 @@ impl Loop {
             };
             order.push(id);
         }
+        self.note_shared(config, &order);
         for id in left.into_values() {
             self.retire(id);
         }
@@ -1190,14 +1223,15 @@ impl Loop {
         let active = instance.is_active();
         instance.reconfigure(wanted.clone());
         if (active || moving) && !gone.is_empty() {
-            self.queue(id, AddressWork::Clean(gone, "no longer configured"));
+            self.queue(id, AddressWork::Clean(gone, GONE));
         }
         if active && has_more {
             self.queue(id, AddressWork::Add);
             self.queue(id, AddressWork::Announce);
         } else if active && let Some(instance) = self.instances[id].as_ref() {
             let targets = instance.holds().filter_map(|address| self.target(address)).collect();
-            self.announcer.replace_targets(id, targets);
+            let (arp, na) = (&instance.config.gratuitous_arp, &instance.config.neighbor_advertisements);
+            self.announcer.reconfigure(Instant::now(), id, targets, arp, na);
         }
         self.start_work(id);
         self.refresh(id);
