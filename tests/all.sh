@@ -29,6 +29,7 @@ for file in netns-tests/tests/*.rs; do
     cargo test -p netns-tests --test "$scenario" || failed="$failed $scenario"
 done
 cargo test -p netns-tests --lib || failed="$failed netns-tests"
+netns-tests/leftovers || failed="$failed leftovers"
 
 if [ -n "$failed" ]; then
     echo "tests: failed:$failed"
