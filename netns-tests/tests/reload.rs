@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use netns_tests::craft::Craft;
 use netns_tests::host::Host;
+use netns_tests::inject::Injector;
 use netns_tests::lab::Lab;
 use netns_tests::observer::Monitor;
 use netns_tests::peer::{Peer, vipd};
@@ -764,5 +766,35 @@ fn an_address_under_test_is_no_source() {
         ensure(status["counters"]["send_errors"] == 0, || format!("adverts were lost: {status}"))?;
         let source: IpAddr = "fe80::1".parse().expect("an address");
         ensure(!capture.adverts_of(source, Stamp::ZERO).is_empty(), || "no advert was seen".into())
+    });
+}
+
+/// Right adverts of lower priority, as fast as they come: nothing is wrong with any of them.
+#[test]
+fn a_flood_of_right_adverts_keeps_nobody_waiting() {
+    in_lab(|lab| {
+        let (capture, stalls) = (Capture::start(lab), StallWatch::start());
+        let written = Written::numbered(1, 150);
+        let mut lb1 = Node::start(&lab.lb1, &written.toml());
+        lb1.becomes("v1", "active")?;
+        let address: IpAddr = vip(1).parse().expect("an address");
+        let worse =
+            Craft { priority: 90, interval: 10, ..Craft::advert(source(&lab.stranger), 51, &[address]) };
+        let frame = worse.frame([2, 0, 0, 0, 0, lab.stranger.number]);
+        let (begin, began) = (now(), Instant::now());
+        let flood = Injector::flood(&lab.stranger, vec![frame], 50_000);
+        wait_until("they are heard", SOON, || {
+            let heard = lb1.instance("v1").unwrap_or_default();
+            heard["counters"]["adverts_received"].as_u64() > Some(50_000)
+        })?;
+        lb1.take_on(&Written { priority: 160, ..written.clone() }.toml(), 0)?;
+        advert(&capture, &lab.lb1, 51, begin, "priority 160", |advert| advert.priority == 160)?;
+        flood.finish();
+        // Answers are sent between the adverts, never instead of them.
+        without_gaps(&capture, &stalls, &lab.lb1, &[51], begin)?;
+        ensure(lb1.state("v1") == "active" && lb1.holds(&vip(1)), || lb1.why("v1"))?;
+        let told = lb1.peer.process.output().matches("advert of lower priority heard").count();
+        let most = 2 * began.elapsed().as_secs() as usize + 4;
+        ensure((1..=most).contains(&told), || format!("told of {told} times in {:?}", began.elapsed()))
     });
 }
