@@ -24,6 +24,7 @@ use super::discards::DiscardLog;
 use super::instance::{AddressWork, Heard, Instance, Surroundings};
 use super::realtime;
 use super::socket::{AdvertSocket, Envelope, LARGEST_PACKET};
+use super::suspend::SuspendWatch;
 use super::timer::Timer;
 use super::{Command, EngineHandle, EngineStatus};
 use crate::announce::{Announcer, Target};
@@ -58,6 +59,8 @@ const COMMANDS: usize = 1024;
 const GONE: &str = "no longer configured";
 /// Why an address is taken off a host that is not active.
 const APPEARED: &str = "appeared while not active";
+/// No Active_Down_Interval is shorter: one missed advert at 10 ms.
+const SHORTEST_DOWN: Duration = Duration::from_millis(10);
 /// Longest wait for the last address at the end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -161,6 +164,7 @@ struct Loop {
     reading_paused: Option<Instant>,
     /// Then everything that is not as it should be is tried again.
     mend_at: Option<Instant>,
+    suspend: SuspendWatch,
     finished: mpsc::UnboundedSender<Done>,
     finished_work: Option<mpsc::UnboundedReceiver<Done>>,
     packet: Vec<u8>,
@@ -198,6 +202,7 @@ impl Loop {
                 .map(|delay| Instant::now() + delay),
             reading_paused: None,
             mend_at: None,
+            suspend: SuspendWatch::start(),
             finished,
             finished_work: Some(finished_work),
             packet: vec![0; LARGEST_PACKET],
@@ -298,6 +303,7 @@ impl Loop {
             self.mend_at = None;
             self.mend();
         }
+        self.handle_sleep();
         while let Some((deadline, id)) = self.deadlines.due(now) {
             self.handle_instance_timer(id, deadline);
         }
@@ -305,6 +311,21 @@ impl Loop {
             self.announcer.handle_timeout(now);
         }
         self.report_announce_errors();
+    }
+
+    /// After a sleep of the machine no timer is late, and nothing that was known is still true.
+    fn handle_sleep(&mut self) {
+        let slept = self.suspend.slept_since();
+        if slept < SHORTEST_DOWN {
+            return;
+        }
+        for id in self.ids() {
+            let Some(instance) = self.instances[id].as_mut() else { continue };
+            if slept > instance.router.active_down_interval() {
+                instance.lateness = slept;
+                self.feed(id, Input::Resurrected);
+            }
+        }
     }
 
     fn handle_instance_timer(&mut self, id: usize, deadline: Instant) {

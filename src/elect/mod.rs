@@ -21,6 +21,7 @@ mod instance;
 pub mod priority;
 mod realtime;
 pub mod socket;
+mod suspend;
 mod timer;
 
 pub use engine::{Engine, StartError};
