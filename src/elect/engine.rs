@@ -387,7 +387,7 @@ impl Loop {
                 }
                 Ok(Some(received)) => {
                     packets += 1;
-                    let now = Instant::now();
+                    let now = received.arrival;
                     let accepted = match received.datagram {
                         Ok(datagram) => self.handle_datagram(now, key, &datagram),
                         Err(reason) => {
@@ -440,7 +440,7 @@ impl Loop {
                             at: now,
                         });
                     }
-                    self.feed(id, accepted.into());
+                    self.feed_at(now, id, accepted.into());
                     return true;
                 }
                 Err(reason) => refusal = Some((id, reason)),
@@ -486,8 +486,15 @@ impl Loop {
 
     /// Gives one input to a machine and does all that it says, in its order.
     fn feed(&mut self, id: usize, input: Input) {
-        let now = Instant::now();
+        self.feed_at(Instant::now(), id, input);
+    }
+
+    /// As [`Loop::feed`], for what happened a moment ago.
+    fn feed_at(&mut self, now: Instant, id: usize, input: Input) {
         let Some(instance) = self.instances[id].as_mut() else { return };
+        // A machine's time never goes backwards.
+        let now = now.max(instance.fed);
+        instance.fed = now;
         instance.router.handle_input(now, input);
         let mut outputs: Vec<Output> = std::iter::from_fn(|| instance.router.poll_output()).collect();
         // The request for the addresses travels to the kernel by another thread; the advert goes out meanwhile.

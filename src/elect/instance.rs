@@ -62,6 +62,8 @@ pub struct Instance {
     /// When the state that it is in now began, for "no advert for …".
     pub entered: Instant,
     pub heard: Option<Heard>,
+    /// Time of the machine's last input.
+    pub fed: Instant,
     /// How late its last timer fired.
     pub lateness: Duration,
     pub counters: Counters,
@@ -108,6 +110,7 @@ impl Instance {
             last_reason: None,
             entered: now,
             heard: None,
+            fed: now,
             lateness: Duration::ZERO,
             counters: Counters::default(),
             work: VecDeque::new(),

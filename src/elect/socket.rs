@@ -9,12 +9,14 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use config::ready::Family;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
+    sendmsg, sockopt,
 };
 use pnet::packet::ipv4::MutableIpv4Packet;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
@@ -115,6 +117,8 @@ impl AdvertSocket {
         if nix::sys::socket::setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(|e| ("size the receive buffer", e))?;
         }
+        nix::sys::socket::setsockopt(socket, sockopt::ReceiveTimestampns, &true)
+            .map_err(|e| ("set SO_TIMESTAMPNS", e.into()))?;
         match self.family {
             Family::Ipv4 => {
                 socket.set_header_included_v4(true).map_err(|e| ("set IP_HDRINCL", e))?;
@@ -235,62 +239,62 @@ impl AdvertSocket {
     /// From the kernel, `ENETDOWN` when the interface went down. The inner error says why the packet
     /// is no datagram; it counts as discarded.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Received<'a>>> {
-        match self.family {
-            Family::Ipv4 => self.receive_v4(buffer),
-            Family::Ipv6 => self.receive_v6(buffer),
-        }
-    }
-
-    fn receive_v4<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Received<'a>>> {
-        match nix::sys::socket::recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(length) => {
-                let packet = &buffer[..length];
-                let source = packet
-                    .get(12..16)
-                    .and_then(|octets| <[u8; 4]>::try_from(octets).ok())
-                    .map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
-                Ok(Some(Received { source: source.into(), datagram: Datagram::from_ipv4(packet) }))
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn receive_v6<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Received<'a>>> {
-        let mut ancillary = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int);
-        let (length, source, destination, hop_limit) = {
-            let mut slices = [IoSliceMut::new(buffer)];
-            let message = match recvmsg::<SockaddrIn6>(
-                self.socket.as_raw_fd(),
-                &mut slices,
-                Some(&mut ancillary),
-                MsgFlags::MSG_DONTWAIT,
-            ) {
-                Ok(message) => message,
-                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let mut destination = Ipv6Addr::UNSPECIFIED;
-            let mut hop_limit = 0;
-            for control in message.cmsgs().map_err(io::Error::from)? {
-                match control {
-                    ControlMessageOwned::Ipv6PacketInfo(info) => destination = info.ipi6_addr.s6_addr.into(),
-                    // The kernel gives 0–255.
-                    ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = u8::try_from(limit).unwrap_or(0),
-                    _ => {}
-                }
-            }
-            let source = message.address.map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
-            (message.bytes, source, destination, hop_limit)
+        let mut ancillary = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int, libc::timespec);
+        let mut slices = [IoSliceMut::new(buffer)];
+        let message = match recvmsg::<SockaddrStorage>(
+            self.socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut ancillary),
+            MsgFlags::MSG_DONTWAIT,
+        ) {
+            Ok(message) => message,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        let datagram = Datagram {
-            source: source.into(),
-            destination: destination.into(),
-            ttl: hop_limit,
-            message: &buffer[..length],
+        let mut destination = Ipv6Addr::UNSPECIFIED;
+        let mut hop_limit = 0;
+        let mut stamp = None;
+        for control in message.cmsgs().map_err(io::Error::from)? {
+            match control {
+                ControlMessageOwned::Ipv6PacketInfo(info) => destination = info.ipi6_addr.s6_addr.into(),
+                // The kernel gives 0–255.
+                ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = u8::try_from(limit).unwrap_or(0),
+                ControlMessageOwned::ScmTimestampns(time) => stamp = Some(Duration::from(time)),
+                _ => {}
+            }
+        }
+        let sender = message.address;
+        let length = message.bytes;
+        let source: IpAddr = match (self.family, sender) {
+            (Family::Ipv4, Some(sender)) => {
+                sender.as_sockaddr_in().map_or(Ipv4Addr::UNSPECIFIED, SockaddrIn::ip).into()
+            }
+            (Family::Ipv6, Some(sender)) => {
+                sender.as_sockaddr_in6().map_or(Ipv6Addr::UNSPECIFIED, SockaddrIn6::ip).into()
+            }
+            (Family::Ipv4, None) => Ipv4Addr::UNSPECIFIED.into(),
+            (Family::Ipv6, None) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        Ok(Some(Received { source: source.into(), datagram: Ok(datagram) }))
+        let message = &buffer[..length];
+        let datagram = match self.family {
+            Family::Ipv4 => Datagram::from_ipv4(message),
+            Family::Ipv6 => Ok(Datagram { source, destination: destination.into(), ttl: hop_limit, message }),
+        };
+        Ok(Some(Received { source, arrival: arrival(stamp), datagram }))
     }
+}
+
+/// An older time stamp is not believed: the wall clock it was taken from may have been set meanwhile.
+const OLDEST_STAMP: Duration = Duration::from_millis(50);
+
+/// When the kernel got the packet. The time it then waited for this thread is no part of the peer's silence.
+fn arrival(stamp: Option<Duration>) -> Instant {
+    let now = Instant::now();
+    let waited = stamp
+        .and_then(|stamp| SystemTime::now().duration_since(UNIX_EPOCH + stamp).ok())
+        .filter(|waited| *waited <= OLDEST_STAMP)
+        .unwrap_or_default();
+    now.checked_sub(waited).unwrap_or(now)
 }
 
 impl AsFd for AdvertSocket {
@@ -304,6 +308,8 @@ impl AsFd for AdvertSocket {
 pub struct Received<'a> {
     /// Sender, for messages.
     pub source: IpAddr,
+    /// When the kernel got it.
+    pub arrival: Instant,
     /// The datagram, or why the packet is none.
     pub datagram: Result<Datagram<'a>, vrrp::DiscardReason>,
 }
