@@ -1,0 +1,262 @@
+//! The work on addresses, and the comparison of what the kernel has with what should be.
+
+use super::*;
+
+impl Loop {
+    pub(super) fn queue(&mut self, id: usize, work: AddressWork) {
+        if let Some(instance) = self.instances[id].as_mut() {
+            instance.work.push_back(work);
+        }
+    }
+
+    /// Starts the next piece of work of an instance unless one is going on.
+    pub(super) fn start_work(&mut self, id: usize) {
+        loop {
+            let Some(instance) = self.instances[id].as_mut() else { return };
+            if instance.busy {
+                return;
+            }
+            let Some(work) = instance.work.pop_front() else { return };
+            let mut addresses: Vec<VirtualAddress> = match &work {
+                AddressWork::Announce => {
+                    self.announce(id);
+                    continue;
+                }
+                AddressWork::Add => {
+                    instance.refused.clear();
+                    instance.holds().cloned().collect()
+                }
+                AddressWork::Remove => {
+                    let links = self.hold.links();
+                    instance.holds().filter(|address| !instance.owns(&links, address)).cloned().collect()
+                }
+                AddressWork::Restore(addresses) | AddressWork::Clean(addresses, _) => addresses.clone(),
+            };
+            if matches!(work, AddressWork::Remove | AddressWork::Clean(..)) {
+                addresses.retain(|address| !self.is_held_by_another(id, address));
+            }
+            let work = match work {
+                AddressWork::Clean(_, because) => AddressWork::Clean(addresses.clone(), because),
+                work => work,
+            };
+            let Some(instance) = self.instances[id].as_mut() else { return };
+            instance.busy = true;
+            let hold = self.hold.clone();
+            let finished = self.finished.clone();
+            let mut work = Box::pin(async move {
+                let failures = match work {
+                    AddressWork::Remove | AddressWork::Clean(..) => hold.remove(&addresses).await,
+                    AddressWork::Add | AddressWork::Restore(_) | AddressWork::Announce => {
+                        hold.add(&addresses).await
+                    }
+                };
+                let failures =
+                    failures.into_iter().map(|(index, error)| (addresses[index].clone(), error)).collect();
+                // The receiver lives as long as the loop; after it nobody asks.
+                let _ = finished.send(Done { instance: id, work, failures });
+            });
+            // The requests leave with the first poll, the answers are waited for beside the loop.
+            if work.as_mut().now_or_never().is_none() {
+                tokio::task::spawn_local(work);
+            }
+            return;
+        }
+    }
+
+    pub(super) fn handle_done(&mut self, done: Done) {
+        let now = Instant::now();
+        if !done.failures.is_empty() {
+            self.mend_within(MEND_REFUSED);
+        }
+        let Some(instance) = self.instances[done.instance].as_mut() else { return };
+        instance.busy = false;
+        let name = instance.config.name.clone();
+        for (address, error) in &done.failures {
+            instance.refused.insert(address.address);
+            self.events.send(Kind::AddressFailed {
+                instance: name.clone(),
+                address: address.address,
+                interface: address.interface.clone(),
+                error: error.to_string(),
+            });
+        }
+        let failed = |address: &VirtualAddress| done.failures.iter().any(|(other, _)| other == address);
+        match &done.work {
+            AddressWork::Restore(addresses) => {
+                for address in addresses.iter().filter(|address| !failed(address)) {
+                    if let Some(target) = self.target(address) {
+                        self.announcer.once(now, done.instance, target);
+                    }
+                    self.events.send(Kind::AddressRestored {
+                        instance: name.clone(),
+                        address: address.address,
+                        interface: address.interface.clone(),
+                    });
+                }
+            }
+            AddressWork::Clean(addresses, because) => {
+                for address in addresses.iter().filter(|address| !failed(address)) {
+                    self.events.send(Kind::AddressRemoved {
+                        instance: name.clone(),
+                        address: address.address,
+                        interface: address.interface.clone(),
+                        because: (*because).into(),
+                    });
+                }
+            }
+            AddressWork::Add | AddressWork::Remove | AddressWork::Announce => {}
+        }
+        let took_off = matches!(done.work, AddressWork::Remove | AddressWork::Clean(..));
+        self.start_work(done.instance);
+        self.reconcile(done.instance, APPEARED);
+        self.forget_if_done(done.instance);
+        if took_off && !self.shared_addresses.is_empty() {
+            // A reload may have given the address to another instance: what we take off is no news.
+            for id in self.ids().into_iter().filter(|id| *id != done.instance) {
+                if self.instances[id].as_ref().is_some_and(Instance::is_active) {
+                    self.reconcile(id, APPEARED);
+                }
+            }
+        }
+        if let AddressWork::Clean(_, GONE) = done.work {
+            // It counted as an ordinary address of its host for a moment.
+            for id in self.ids() {
+                self.refresh(id);
+            }
+        }
+    }
+
+    /// Notes which addresses belong to more than one instance, those of the present configuration and of the one that
+    /// comes taken together.
+    pub(super) fn note_shared(&mut self, config: &Config, order: &[usize]) {
+        let present = self.instances.iter().enumerate();
+        let present = present.filter_map(|(id, instance)| Some((id, &instance.as_ref()?.config)));
+        let coming = order.iter().copied().zip(&config.instances);
+        let mut owners = HashMap::new();
+        let mut shared = HashSet::new();
+        for (id, instance) in present.chain(coming) {
+            for address in instance.addresses.iter().chain(&instance.excluded) {
+                if *owners.entry(address.address).or_insert(id) != id {
+                    shared.insert(address.address);
+                }
+            }
+        }
+        self.shared_addresses.extend(shared);
+    }
+
+    /// Another instance is active with this address: it is not this one's to take off.
+    pub(super) fn is_held_by_another(&self, id: usize, address: &VirtualAddress) -> bool {
+        self.shared_addresses.contains(&address.address)
+            && self.instances.iter().enumerate().any(|(other, instance)| {
+                let held = |instance: &Instance| {
+                    instance.is_active()
+                        && instance.holds().any(|one| {
+                            (one.address, &one.interface, one.prefix_length)
+                                == (address.address, &address.interface, address.prefix_length)
+                        })
+                };
+                other != id && instance.as_ref().is_some_and(held)
+            })
+    }
+
+    /// Tries again what the kernel refused, and what was undone too often.
+    pub(super) fn mend(&mut self) {
+        for id in self.ids() {
+            let Some(instance) = self.instances[id].as_mut() else { continue };
+            instance.refused.clear();
+            if instance.socket_error.is_some() {
+                self.refresh(id);
+            }
+            self.reconcile(id, APPEARED);
+        }
+    }
+
+    pub(super) fn mend_within(&mut self, time: Duration) {
+        let at = Instant::now() + time;
+        self.mend_at = Some(self.mend_at.map_or(at, |before| before.min(at)));
+    }
+
+    pub(super) fn announce(&mut self, id: usize) {
+        let Some(instance) = self.instances[id].as_ref() else { return };
+        if !instance.is_active() {
+            return;
+        }
+        let targets = instance.holds().filter_map(|address| self.target(address)).collect();
+        let (arp, na) = (&instance.config.gratuitous_arp, &instance.config.neighbor_advertisements);
+        self.announcer.begin(Instant::now(), id, targets, arp, na);
+        self.report_announce_errors();
+    }
+
+    /// Where and from which MAC an address is announced; nowhere on interfaces without ARP.
+    pub(super) fn target(&self, address: &VirtualAddress) -> Option<Target> {
+        let links = self.hold.links();
+        let link = links.by_name(&address.interface).filter(|link| link.arp)?;
+        Some(Target {
+            ifindex: link.index,
+            interface: link.name.clone(),
+            mac: link.mac?,
+            address: address.address,
+        })
+    }
+
+    pub(super) fn report_announce_errors(&mut self) {
+        for error in self.announcer.take_errors() {
+            self.events.send(Kind::Notice { text: error.to_string() });
+        }
+    }
+
+    /// Compares what the kernel has with what should be, and mends the difference.
+    pub(super) fn reconcile(&mut self, id: usize, because: &'static str) {
+        let Some(instance) = self.instances[id].as_mut() else { return };
+        // Work that is under way changes the table; this is called again when it is done.
+        if instance.busy || !instance.work.is_empty() || instance.retired {
+            return;
+        }
+        let mut postponed = false;
+        let links = self.hold.links();
+        let present = |address: &VirtualAddress| {
+            links.by_name(&address.interface).map(|link| link.address(address.address).is_some())
+        };
+        let work = if instance.is_active() {
+            let missing: Vec<_> = instance
+                .holds()
+                .filter(|address| address.track && !instance.refused.contains(&address.address))
+                .filter(|address| present(address) == Some(false))
+                .cloned()
+                .collect();
+            let permitted = missing.is_empty() || instance.restores.permits(Instant::now());
+            postponed = !permitted;
+            (!missing.is_empty() && permitted).then_some(AddressWork::Restore(missing))
+        } else {
+            let foreign: Vec<_> = instance
+                .holds()
+                .filter(|address| {
+                    !instance.refused.contains(&address.address) && !instance.owns(&links, address)
+                })
+                .filter_map(|address| {
+                    let found = links.by_name(&address.interface)?.address(address.address)?;
+                    // Somebody may have put it on with another prefix length; the kernel wants to hear that one.
+                    let prefix_length =
+                        if address.peer.is_some() { address.prefix_length } else { found.prefix };
+                    Some(VirtualAddress { prefix_length, ..address.clone() })
+                })
+                .collect();
+            (!foreign.is_empty()).then_some(AddressWork::Clean(foreign, because))
+        };
+        drop(links);
+        if postponed {
+            self.mend_within(MEND_SOON);
+        }
+        let work = match work {
+            Some(AddressWork::Clean(mut foreign, because)) => {
+                foreign.retain(|address| !self.is_held_by_another(id, address));
+                (!foreign.is_empty()).then_some(AddressWork::Clean(foreign, because))
+            }
+            work => work,
+        };
+        if let Some(work) = work {
+            self.queue(id, work);
+            self.start_work(id);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What the rest of the daemon asks: verdicts, status, another configuration.
+
+use super::*;
+
+impl Loop {
+    pub(super) fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Verdict { check, verdict } => {
+                let concerned: Vec<usize> = self
+                    .ids()
+                    .into_iter()
+                    .filter(|id| {
+                        self.instances[*id].as_ref().is_some_and(|instance| {
+                            instance.config.track_checks.iter().any(|track| track.check == check)
+                        })
+                    })
+                    .collect();
+                self.verdicts.insert(check, verdict);
+                for id in concerned {
+                    self.refresh(id);
+                }
+            }
+            Command::Status(answer) => {
+                let _ = answer.send(self.status());
+            }
+            Command::Apply(config, done) => {
+                self.apply(&config);
+                let _ = done.send(());
+            }
+            Command::Shutdown(done) => self.stop(Some(done)),
+        }
+    }
+
+    pub(super) fn status(&self) -> EngineStatus {
+        let now = Instant::now();
+        let links = self.hold.links();
+        let instances = self
+            .order
+            .iter()
+            .filter_map(|id| {
+                let mut status = self.instances[*id].as_ref()?.status(now, &links);
+                status.counters.announcements_sent = self.announcer.sent(*id);
+                Some(status)
+            })
+            .collect();
+        EngineStatus { instances, lateness: self.lateness.clone(), discarded: self.discarded.clone() }
+    }
+
+    /// Runs another configuration: new instances start, gone ones stop, changed ones change in place.
+    pub(super) fn apply(&mut self, config: &Config) {
+        let now = Instant::now();
+        // One that was removed a moment ago is on its way out, and is no part of this.
+        let mut left: HashMap<String, usize> = self
+            .ids()
+            .into_iter()
+            .filter_map(|id| Some((self.instances[id].as_ref().filter(|one| !one.retired)?, id)))
+            .map(|(instance, id)| (instance.config.name.clone(), id))
+            .collect();
+        let mut kept = Vec::new();
+        let mut new = Vec::new();
+        let mut order = Vec::new();
+        let is_before = |this: &Self, id: usize, wanted| {
+            this.instances[id].as_ref().is_some_and(|instance| is_same_router(&instance.config, wanted))
+        };
+        // By name first; what is left may have another name now.
+        let mut before: Vec<Option<usize>> = config
+            .instances
+            .iter()
+            .map(|wanted| left.get(&wanted.name).copied().filter(|id| is_before(self, *id, wanted)))
+            .collect();
+        left.retain(|_, id| !before.contains(&Some(*id)));
+        for (wanted, found) in config.instances.iter().zip(&mut before) {
+            if found.is_none()
+                && let Some(name) =
+                    left.iter().find(|(_, id)| is_before(self, **id, wanted)).map(|(n, _)| n.clone())
+            {
+                *found = left.remove(&name);
+            }
+        }
+        for (wanted, before) in config.instances.iter().zip(before) {
+            let id = match before {
+                Some(id) => {
+                    kept.push((id, wanted));
+                    id
+                }
+                None => {
+                    self.instances.push(Some(Instance::new(wanted.clone(), now)));
+                    new.push(self.instances.len() - 1);
+                    self.instances.len() - 1
+                }
+            };
+            order.push(id);
+        }
+        self.note_shared(config, &order);
+        for id in left.into_values() {
+            self.retire(id);
+        }
+        self.order = order;
+        self.log_unknown_vrids = config.engine.log_unknown_vrids;
+        self.virtual_addresses = config
+            .instances
+            .iter()
+            .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
+            .map(|address| address.address)
+            .collect();
+        for (id, wanted) in kept {
+            self.reconfigure(id, wanted);
+        }
+        for id in &new {
+            // Addresses from a former life go first, before any advert.
+            self.reconcile(*id, "left from a former life");
+            self.refresh(*id);
+        }
+        // Nobody listens there any more.
+        self.sockets.retain(|key, _| self.addressees.keys().any(|one| (one.0, one.1) == *key));
+        let keys: BTreeSet<(u32, bool)> =
+            self.sockets.keys().map(|(index, family)| (*index, *family == Family::Ipv6)).collect();
+        for (index, is_v6) in keys {
+            self.filter_socket((index, if is_v6 { Family::Ipv6 } else { Family::Ipv4 }));
+        }
+    }
+
+    /// Gives up what it holds and forgets it when that is done.
+    pub(super) fn retire(&mut self, id: usize) {
+        self.shut_down(id);
+        for ids in self.addressees.values_mut() {
+            ids.retain(|one| *one != id);
+        }
+        self.addressees.retain(|_, ids| !ids.is_empty());
+        if let Some(instance) = self.instances[id].as_mut() {
+            instance.retired = true;
+        }
+        self.forget_if_done(id);
+    }
+
+    pub(super) fn forget_if_done(&mut self, id: usize) {
+        let done = |instance: &Instance| instance.retired && !instance.busy && instance.work.is_empty();
+        if self.instances[id].as_ref().is_some_and(done) {
+            self.instances[id] = None;
+            self.deadlines.set(id, None);
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, id: usize, wanted: &config::ready::Instance) {
+        let Some(instance) = self.instances[id].as_mut() else { return };
+        if instance.config == *wanted {
+            return;
+        }
+        let wants = |address: &VirtualAddress| {
+            wanted.addresses.iter().chain(&wanted.excluded).any(|one| is_same_address(one, address))
+        };
+        let gone: Vec<_> = instance.holds().filter(|address| !wants(address)).cloned().collect();
+        let has_more = wanted
+            .addresses
+            .iter()
+            .chain(&wanted.excluded)
+            .any(|address| !instance.holds().any(|one| is_same_address(one, address)));
+        // What is under way may put on, or is to take off, what is no longer written.
+        let moving = instance.busy || !instance.work.is_empty();
+        let active = instance.is_active();
+        instance.reconfigure(wanted.clone());
+        if (active || moving) && !gone.is_empty() {
+            self.queue(id, AddressWork::Clean(gone, GONE));
+        }
+        if active && has_more {
+            self.queue(id, AddressWork::Add);
+            self.queue(id, AddressWork::Announce);
+        } else if active && let Some(instance) = self.instances[id].as_ref() {
+            let targets = instance.holds().filter_map(|address| self.target(address)).collect();
+            let (arp, na) = (&instance.config.gratuitous_arp, &instance.config.neighbor_advertisements);
+            self.announcer.reconfigure(Instant::now(), id, targets, arp, na);
+        }
+        self.start_work(id);
+        self.refresh(id);
+        if let Some(instance) = self.instances[id].as_ref() {
+            let config = instance.router_config();
+            self.feed(id, Input::Reconfigured(config));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One input to a machine, and everything that it says, in its order.
+
+use super::*;
+
+impl Loop {
+    /// Gives one input to a machine and does all that it says, in its order.
+    pub(super) fn feed(&mut self, id: usize, input: Input) {
+        self.feed_at(Instant::now(), id, input);
+    }
+
+    /// As [`Loop::feed`], for what happened a moment ago.
+    pub(super) fn feed_at(&mut self, now: Instant, id: usize, input: Input) {
+        let Some(instance) = self.instances[id].as_mut() else { return };
+        // A machine's time never goes backwards.
+        let now = now.max(instance.fed);
+        instance.fed = now;
+        instance.router.handle_input(now, input);
+        let mut outputs: Vec<Output> = std::iter::from_fn(|| instance.router.poll_output()).collect();
+        // The request for the addresses travels to the kernel by another thread; the advert goes out meanwhile.
+        // On the wire the order stays: the announcements wait for both.
+        if let Some(position) = outputs.iter().position(|output| *output == Output::AddAddresses) {
+            outputs[..=position].rotate_right(1);
+        }
+        for output in outputs {
+            self.handle_output(now, id, output);
+        }
+        let deadline = self.instances[id].as_ref().and_then(|instance| instance.router.poll_timeout());
+        self.deadlines.set(id, deadline);
+        self.start_work(id);
+    }
+
+    pub(super) fn handle_output(&mut self, now: Instant, id: usize, output: Output) {
+        match output {
+            Output::SendAdvertisement(priority) => self.send_advert(id, priority),
+            Output::AddAddresses => {
+                self.queue(id, AddressWork::Add);
+                // On its way before anything else is told: every microsecond here is one without the VIP.
+                self.start_work(id);
+            }
+            Output::AnnounceAddresses => self.queue(id, AddressWork::Announce),
+            Output::RemoveAddresses => {
+                self.announcer.stop(id);
+                self.queue(id, AddressWork::Remove);
+                self.start_work(id);
+            }
+            Output::AnnounceAgain => self.announcer.lower_priority_heard(now, id),
+            Output::LowerPriorityHeard { source, priority } => {
+                let Some(instance) = self.instances[id].as_mut() else { return };
+                let due = instance.lower_priority_told.is_none_or(|told| now >= told + LOWER_PRIORITY_GAP);
+                if !due {
+                    return;
+                }
+                instance.lower_priority_told = Some(now);
+                self.events.send(Kind::LowerPriorityAdvert {
+                    instance: instance.config.name.clone(),
+                    peer: source,
+                    theirs: priority.get(),
+                    ours: instance.standing.priority,
+                });
+            }
+            Output::DuplicateAddress { source } => {
+                let Some(instance) = self.instances[id].as_mut() else { return };
+                count(&mut instance.counters.oddities, "duplicate_source");
+                let name = &instance.config.name;
+                let text =
+                    || format!("{source} is our own source address: used twice, or adverts are reflected");
+                let event = self.discard_log.record(now, name, source, "duplicate_source", text);
+                event.into_iter().for_each(|kind| self.events.send(kind));
+            }
+            Output::Transition { to, reason, .. } => self.handle_transition(now, id, to, &reason),
+        }
+    }
+
+    pub(super) fn handle_transition(
+        &mut self,
+        now: Instant,
+        id: usize,
+        to: StateName,
+        reason: &vrrp::Reason,
+    ) {
+        use vrrp::Reason as Machine;
+        let Some(instance) = self.instances[id].as_mut() else { return };
+        let ours = instance.standing.priority;
+        let reason = match *reason {
+            Machine::Startup if instance.state == State::Fault => Reason::FaultCleared,
+            Machine::Startup => Reason::Started,
+            Machine::Owner => Reason::Owner,
+            Machine::ActiveDown => why_nobody_is_active(now, instance),
+            Machine::ActiveReleased { source } => Reason::ActiveReleased { peer: source },
+            Machine::HigherPriority { source, priority } => {
+                Reason::HigherPriority { peer: source, theirs: priority.get(), ours }
+            }
+            Machine::HigherAddress { source } => Reason::HigherAddress { peer: source, priority: ours },
+            Machine::Fault => Reason::Fault { faults: instance.faults.clone() },
+            Machine::Shutdown => Reason::Stopped,
+            Machine::Resurrected => Reason::Resurrected { lateness: instance.lateness },
+        };
+        let to = match to {
+            StateName::Initialize if matches!(reason, Reason::Fault { .. }) => State::Fault,
+            StateName::Initialize => State::Initialize,
+            StateName::Backup => State::Backup,
+            StateName::Active => State::Active,
+        };
+        self.enter(now, id, to, reason);
+    }
+
+    pub(super) fn enter(&mut self, now: Instant, id: usize, to: State, reason: Reason) {
+        let Some(instance) = self.instances[id].as_mut() else { return };
+        let from = std::mem::replace(&mut instance.state, to);
+        if from != State::Active && to != State::Fault {
+            // What was heard before belongs to another life; a Backup that was Active knows who beat it.
+            instance.heard = None;
+        }
+        instance.since = SystemTime::now();
+        instance.entered = now;
+        instance.last_reason = Some(reason.clone());
+        count(&mut instance.counters.transitions, reason.name());
+        if to == State::Active {
+            instance.counters.became_active += 1;
+        }
+        self.events.send(Kind::Transition {
+            instance: instance.config.name.clone(),
+            from,
+            to,
+            reason,
+            priority: instance.standing.priority,
+        });
+    }
+
+    pub(super) fn send_advert(&mut self, id: usize, priority: Priority) {
+        let Some(instance) = self.instances[id].as_mut() else { return };
+        let (Some(source), Some(ifindex)) = (instance.source, instance.ifindex) else { return };
+        let Some(socket) = self.sockets.get(&(ifindex, instance.config.family)) else { return };
+        let identification = instance.next_identification();
+        let mut failed = false;
+        for (destination, ttl) in instance.destinations() {
+            let message = instance.advert(priority, destination);
+            let envelope = Envelope { source, destination, ttl, identification };
+            failed |= socket.send(&envelope, message, &mut self.scratch).is_err();
+        }
+        let counters = &mut instance.counters;
+        if failed {
+            counters.send_errors += 1;
+        } else {
+            counters.adverts_sent += 1;
+            if priority == Priority::RELEASE {
+                counters.priority_zero_sent += 1;
+            }
+        }
+    }
+}

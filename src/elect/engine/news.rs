@@ -1,0 +1,136 @@
+//! What the kernel says about links and addresses.
+
+use super::*;
+
+impl Loop {
+    pub(super) fn handle_fact(&mut self, fact: &Fact) {
+        match fact {
+            Fact::LinkChanged { index, name, mac_changed, .. } => {
+                self.link_news(*index, name);
+                if *mac_changed {
+                    self.announce_again_from(name);
+                }
+            }
+            Fact::LinkRemoved { index, name } => {
+                self.sockets.retain(|(ifindex, _), _| ifindex != index);
+                self.link_news(*index, name);
+            }
+            Fact::AddressAdded { index, address, .. } | Fact::AddressRemoved { index, address, .. } => {
+                self.address_news(*index, *address);
+            }
+            Fact::Overrun => {
+                for id in self.ids() {
+                    self.refresh(id);
+                    self.reconcile(id, APPEARED);
+                }
+            }
+        }
+    }
+
+    pub(super) fn link_news(&mut self, index: u32, name: &str) {
+        for id in self.ids() {
+            let concerned = self.instances[id].as_ref().is_some_and(|instance| {
+                instance.ifindex == Some(index)
+                    || instance.config.interface == name
+                    || instance.config.track_interfaces.iter().any(|track| track.interface == name)
+                    || instance.holds().any(|address| address.interface == name)
+            });
+            if concerned {
+                if let Some(instance) = self.instances[id].as_mut() {
+                    instance.refused.clear();
+                }
+                self.refresh(id);
+                self.reconcile(id, APPEARED);
+            }
+        }
+    }
+
+    /// The interface has another MAC address: hosts have to learn it.
+    pub(super) fn announce_again_from(&mut self, name: &str) {
+        for id in self.ids() {
+            let concerned = self.instances[id].as_ref().is_some_and(|instance| {
+                instance.is_active() && instance.holds().any(|address| address.interface == name)
+            });
+            if concerned {
+                self.queue(id, AddressWork::Announce);
+                self.start_work(id);
+            }
+        }
+    }
+
+    pub(super) fn address_news(&mut self, index: u32, address: IpAddr) {
+        let is_virtual = self.virtual_addresses.contains(&address);
+        for id in self.ids() {
+            let Some(instance) = self.instances[id].as_mut() else { continue };
+            if is_virtual && instance.holds().any(|one| one.address == address) {
+                instance.refused.remove(&address);
+                self.reconcile(id, APPEARED);
+            } else if !is_virtual && instance.ifindex == Some(index) {
+                self.refresh(id);
+            }
+        }
+    }
+
+    /// Looks at everything around an instance again and tells its machine what changed.
+    pub(super) fn refresh(&mut self, id: usize) {
+        let started = self.not_before.is_none() && self.stop_by.is_none();
+        self.open_socket(id);
+        let links = self.hold.links();
+        let Some(instance) = self.instances[id].as_mut().filter(|instance| !instance.retired) else { return };
+        let around = Surroundings {
+            links: &links,
+            verdicts: &self.verdicts,
+            virtual_addresses: &self.virtual_addresses,
+        };
+        let (source, before) = (instance.source, instance.standing.clone());
+        let faults_before = instance.faults.clone();
+        instance.look_around(around);
+        drop(links);
+        let (state, faulty) = (instance.state, !instance.faults.is_empty());
+        let participates = matches!(state, State::Backup | State::Active);
+        let new_source = instance.source.filter(|_| instance.source != source);
+        let priority = instance.standing.priority;
+
+        if let Some(source) = new_source {
+            self.feed(id, Input::PrimaryAddressChanged(source));
+        }
+        if priority != before.priority {
+            self.priority_changed(id, before.priority);
+        }
+        // A check that a reload has brought prevents nobody from going on, only from beginning.
+        let waits = self.instances[id].as_ref().is_some_and(|instance| waits_only(&instance.faults));
+        if participates && faulty && !waits {
+            self.feed(id, Input::Fault);
+        } else if participates {
+            // It goes on.
+        } else if !faulty && started {
+            self.feed(id, Input::Startup);
+        } else if faulty && state == State::Initialize && started {
+            let faults =
+                self.instances[id].as_ref().map(|instance| instance.faults.clone()).unwrap_or_default();
+            self.enter(Instant::now(), id, State::Fault, Reason::Fault { faults });
+        } else if faulty && let Some(instance) = self.instances[id].as_mut() {
+            let faults = instance.faults.clone();
+            // Still in FAULT, perhaps for another reason: show the present one.
+            instance.last_reason = Some(Reason::Fault { faults });
+            if started && waits_only(&faults_before) && !waits {
+                // It only waited for first results until now; this is the failure that people are told of.
+                let faults = instance.faults.clone();
+                self.enter(Instant::now(), id, State::Fault, Reason::Fault { faults });
+            }
+        }
+    }
+
+    pub(super) fn priority_changed(&mut self, id: usize, from: u8) {
+        let Some(instance) = self.instances[id].as_ref() else { return };
+        let to = instance.standing.priority;
+        self.events.send(Kind::Priority {
+            instance: instance.config.name.clone(),
+            state: instance.state,
+            from,
+            to,
+            because: explain::sum(to, instance.config.priority, &instance.standing.weights),
+        });
+        self.feed(id, Input::PriorityChanged(Priority::new(to)));
+    }
+}
