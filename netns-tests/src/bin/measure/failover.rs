@@ -210,7 +210,7 @@ pub fn announcements(rounds: usize) -> Section {
     for round in 0..rounds {
         for row in [&one, &twenty] {
             for kind in order(round) {
-                let plan = Plan { row: row.clone(), kind, events: vec![Event::Stop; 5], first: round * 5 };
+                let plan = Plan { row: row.clone(), kind, events: vec![Event::Stop; 4], first: round * 4 };
                 trials.extend(together(vec![plan], &mut section.remarks));
             }
         }
