@@ -12,7 +12,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{
     Announcements, Authentication, Backend, Check, Config, Control, Effect, Engine, Family, Instance,
-    Keepalive, Listener, TrackCheck, TrackInterface, Transport, Version, VirtualAddress,
+    Keepalive, Listener, OldUnicastChecksum, TrackCheck, TrackInterface, Transport, Version, VirtualAddress,
 };
 use crate::validate;
 
@@ -44,22 +44,23 @@ pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagno
     }
     validate::virtual_routers(&instances, diagnostics);
     let listeners = model.listeners.into_iter().map(|l| listener(l, &instances)).collect();
+    let control = Control {
+        socket: model.control_socket.map_or_else(|| PathBuf::from(CONTROL_SOCKET), |s| s.value),
+        metrics: model.metrics.map(|m| m.value),
+    };
     let mut config = Config {
-        router_id: model.router_id.map_or(host_name, |id| id.value),
-        control: Control {
-            socket: model.control_socket.map_or_else(|| PathBuf::from(CONTROL_SOCKET), |s| s.value),
-            metrics: model.metrics.map(|m| m.value),
-        },
         engine: Engine {
             realtime_priority: model.realtime_priority.map(|p| p.value),
             lock_memory: model.lock_memory.is_some_and(|l| l.value),
             log_unknown_vrids: model.log_unknown_vrids.is_some_and(|l| l.value),
             startup_delay: model.startup_delay.map_or(Duration::ZERO, |d| d.value),
+            ..Engine::default()
         },
         checks,
         instances,
         listeners,
         fifos: model.fifos,
+        ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
     config
@@ -187,6 +188,22 @@ fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) 
         answer_lower_priority: meant.answer_lower_priority.unwrap_or(!strict),
         answer_higher_priority: meant.answer_higher_priority.unwrap_or(false),
         notify: meant.notify,
+        wants_active: false,
+        accept: true,
+        vmac: None,
+        routes: Vec::new(),
+        rules: Vec::new(),
+        promote_secondaries: false,
+        track_bfd: Vec::new(),
+        track_source: false,
+        timer_expired_backup: None,
+        skip_address_check: false,
+        owner_ignores_adverts: false,
+        old_unicast_checksum: OldUnicastChecksum::Detect,
+        hmac: None,
+        smtp_alert: false,
+        extra_announcements: None,
+        receive_buffer: None,
     })
 }
 

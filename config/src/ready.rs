@@ -11,6 +11,24 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+mod bfd;
+mod group;
+mod network;
+mod process;
+
+pub use bfd::{Bfd, Hmac, HmacKey, HmacMode, TrackBfd};
+pub use group::SyncGroup;
+pub use network::{
+    AnnouncementGroup, Encapsulation, ExtraAnnouncements, Firewall, LinkDelay, MAIN_TABLE, NextHop, PROTOCOL,
+    Prefix, Route, RouteOrder, RouteType, Rule, RuleAction, StaticAddress, TrackGroup, Vmac,
+};
+pub use process::{Mail, Process};
+
+/// What nobody asked for is left out of printed configurations.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Where in the operator's files a value was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Place {
@@ -45,6 +63,62 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Pipes that get a line for every change.
     pub fifos: Vec<Fifo>,
+    /// Instances that change state together.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sync_groups: Vec<SyncGroup>,
+    /// BFD sessions.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bfd: Vec<Bfd>,
+    /// Instances that need something static.
+    #[serde(skip_serializing_if = "is_default")]
+    pub track_groups: Vec<TrackGroup>,
+    /// There as long as the daemon runs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub static_addresses: Vec<StaticAddress>,
+    /// There as long as the daemon runs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub static_routes: Vec<Route>,
+    /// There as long as the daemon runs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub static_rules: Vec<Rule>,
+    /// Interfaces that share the gaps between announcements.
+    #[serde(skip_serializing_if = "is_default")]
+    pub announcement_groups: Vec<AnnouncementGroup>,
+    /// When an interface counts as down or up.
+    #[serde(skip_serializing_if = "is_default")]
+    pub link_delays: Vec<LinkDelay>,
+    /// For `no_accept` and VMACs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub firewall: Firewall,
+    /// The daemon as a process.
+    #[serde(skip_serializing_if = "is_default")]
+    pub process: Process,
+}
+
+impl Config {
+    /// One that does nothing.
+    #[must_use]
+    pub fn empty(router_id: String, control: Control) -> Self {
+        Self {
+            router_id,
+            control,
+            engine: Engine::default(),
+            checks: Vec::new(),
+            instances: Vec::new(),
+            listeners: Vec::new(),
+            fifos: Vec::new(),
+            sync_groups: Vec::new(),
+            bfd: Vec::new(),
+            track_groups: Vec::new(),
+            static_addresses: Vec::new(),
+            static_routes: Vec::new(),
+            static_rules: Vec::new(),
+            announcement_groups: Vec::new(),
+            link_delays: Vec::new(),
+            firewall: Firewall::default(),
+            process: Process::default(),
+        }
+    }
 }
 
 /// Control socket and metrics.
@@ -67,6 +141,39 @@ pub struct Engine {
     pub log_unknown_vrids: bool,
     /// Wait this long after the start before any instance takes part.
     pub startup_delay: Duration,
+    /// Nor before the host is up this long (keepalived: `vrrp_delay_after_boot`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub delay_after_boot: Duration,
+    /// Interfaces may be missing, or come back as others (keepalived: `dynamic_interfaces`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub dynamic_interfaces: DynamicInterfaces,
+    /// Niceness without real-time priority, -20–19 (keepalived: `vrrp_priority`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub nice: Option<i8>,
+    /// Processors the engine may run on; empty: all (keepalived: `vrrp_cpu_affinity`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub cpus: Vec<usize>,
+    /// RLIMIT_RTTIME (keepalived: `vrrp_rlimit_rttime`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub rlimit_rttime: Option<Duration>,
+    /// Kernel's own IGMP for our groups is off (keepalived: `disable_local_igmp`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub disable_local_igmp: bool,
+    /// Receive buffer of the advert sockets in bytes; `None`: the kernel's default, or more when it is too small.
+    #[serde(skip_serializing_if = "is_default")]
+    pub receive_buffer: Option<u32>,
+}
+
+/// What may happen to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum DynamicInterfaces {
+    /// One that is missing at start is an error under the name keepalived.
+    #[default]
+    No,
+    /// Waited for.
+    Yes,
+    /// And it may come back with another type or index.
+    AllowChanges,
 }
 
 /// One VRRP instance: one virtual router on one interface.
@@ -124,6 +231,65 @@ pub struct Instance {
     pub answer_higher_priority: bool,
     /// What to run on changes.
     pub notify: Notify,
+    /// `state MASTER` was written, though another than the owner waits all the same; sync groups start sooner.
+    #[serde(skip_serializing_if = "is_default")]
+    pub wants_active: bool,
+    /// The VIPs answer on this host (RFC 9568 Accept_Mode). `false`: dropped by [`Firewall`], except for the owner.
+    pub accept: bool,
+    /// A macvlan with the virtual MAC.
+    #[serde(skip_serializing_if = "is_default")]
+    pub vmac: Option<Vmac>,
+    /// Added behind the addresses, removed before them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub routes: Vec<Route>,
+    /// Added behind the routes, removed before them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rules: Vec<Rule>,
+    /// Sysctl `promote_secondaries` of the interface while the instance runs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub promote_secondaries: bool,
+    /// BFD sessions that move the priority or put the instance in FAULT.
+    #[serde(skip_serializing_if = "is_default")]
+    pub track_bfd: Vec<TrackBfd>,
+    /// FAULT while the source address is missing (`track_src_ip`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub track_source: bool,
+    /// An Active that wakes up late lets go if a Backup of this priority would have taken over.
+    #[serde(skip_serializing_if = "is_default")]
+    pub timer_expired_backup: Option<u8>,
+    /// The address list of a sender is compared once (`skip_check_adv_addr`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub skip_address_check: bool,
+    /// An owner does not hear adverts (`owner_ignore_adverts`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub owner_ignores_adverts: bool,
+    /// Version 3 unicast: sum made with the multicast address (`old_unicast_checksum`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub old_unicast_checksum: OldUnicastChecksum,
+    /// Adverts are signed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub hmac: Option<Hmac>,
+    /// Mail when the state changes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub smtp_alert: bool,
+    /// Announcements on other interfaces of the same base.
+    #[serde(skip_serializing_if = "is_default")]
+    pub extra_announcements: Option<ExtraAnnouncements>,
+    /// SO_RCVBUF of its socket.
+    #[serde(skip_serializing_if = "is_default")]
+    pub receive_buffer: Option<u32>,
+}
+
+/// keepalived up to 1.3.6 summed version 3 unicast adverts with the multicast address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum OldUnicastChecksum {
+    /// Noticed when a peer does it, and then done too.
+    #[default]
+    Detect,
+    /// From the start.
+    Always,
+    /// Refused.
+    Never,
 }
 
 /// Version of the protocol.
@@ -181,6 +347,8 @@ pub enum Authentication {
     None,
     /// Type 1: eight octets, padded with zeros.
     Pass([u8; 8]),
+    /// Type 2: IPsec authentication header, HMAC-MD5-96 with this key.
+    Ah([u8; 8]),
 }
 
 impl fmt::Debug for Authentication {
@@ -188,6 +356,7 @@ impl fmt::Debug for Authentication {
         f.write_str(match self {
             Self::None => "None",
             Self::Pass(_) => "Pass(<hidden>)",
+            Self::Ah(_) => "Ah(<hidden>)",
         })
     }
 }
@@ -197,6 +366,7 @@ impl Serialize for Authentication {
         serializer.serialize_str(match self {
             Self::None => "none",
             Self::Pass(_) => "PASS <hidden>",
+            Self::Ah(_) => "AH <hidden>",
         })
     }
 }
@@ -391,27 +561,57 @@ pub enum Probe {
         /// Where to connect.
         target: Target,
     },
-    /// Processes with this name (first 15 characters, or the path of argv\[0\]).
-    Process {
-        /// As in `/proc/PID/comm`.
-        name: String,
-        /// Least number of processes.
-        quorum: u32,
-        /// More than this fails.
-        quorum_max: Option<u32>,
-    },
+    /// Processes that run.
+    Process(ProcessProbe),
     /// The file exists, or holds this.
     File {
         /// Read at every interval.
         path: PathBuf,
         /// What the file must hold.
         expect: FileExpect,
+        /// Written at start (`init_file`): the value, and whether a file that is there is overwritten.
+        #[serde(skip_serializing_if = "is_default")]
+        initial: Option<(i64, bool)>,
     },
     /// Administratively up and running.
     Interface {
         /// Its name.
         name: String,
     },
+}
+
+/// Processes with this name (first 15 characters, or the path of argv\[0\]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ProcessProbe {
+    /// As in `/proc/PID/comm`.
+    pub name: String,
+    /// Words behind the name on the command line, and how they are compared; `None`: not looked at.
+    #[serde(skip_serializing_if = "is_default")]
+    pub parameters: Option<(ParameterMatch, Vec<String>)>,
+    /// Compare argv\[0\] in full, not the short name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub full_command: bool,
+    /// A process that comes counts only after this time.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fork_delay: Duration,
+    /// One that ends counts that much longer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub terminate_delay: Duration,
+    /// Least number of processes.
+    pub quorum: u32,
+    /// More than this fails.
+    pub quorum_max: Option<u32>,
+}
+
+/// How the parameters of a process are compared (`param_match`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ParameterMatch {
+    /// All of them, no more.
+    Exact,
+    /// The last may be longer than written.
+    Partial,
+    /// More may follow.
+    Initial,
 }
 
 /// Host and port, resolved at every probe.

@@ -10,8 +10,8 @@ use crate::complete::{self, CONTROL_SOCKET};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::ready::{
     Announcements, Authentication, Balance, Check, Command, Config, Credentials, Effect, Family, Fifo,
-    FileExpect, HttpProbe, Instance, Listener, Notify, Probe, Tls, TrackInterface, Transport, UnicastPeer,
-    User, Version, VirtualAddress,
+    FileExpect, HttpProbe, Instance, Listener, Notify, Probe, ProcessProbe, Tls, TrackInterface, Transport,
+    UnicastPeer, User, Version, VirtualAddress,
 };
 use crate::time::shown;
 use crate::users::Users;
@@ -173,8 +173,10 @@ fn check(check: &Check) -> String {
             line(&mut text, "apiserver", &inline(&body));
         }
         Probe::Tcp { target } => line(&mut text, "tcp", &quoted(&target.to_string())),
-        Probe::Process { name, quorum: 1, quorum_max: None } => line(&mut text, "process", &quoted(name)),
-        Probe::Process { name, quorum, quorum_max } => {
+        Probe::Process(ProcessProbe { name, quorum: 1, quorum_max: None, .. }) => {
+            line(&mut text, "process", &quoted(name))
+        }
+        Probe::Process(ProcessProbe { name, quorum, quorum_max, .. }) => {
             let mut body = String::new();
             line(&mut body, "name", &quoted(name));
             number(&mut body, "quorum", quorum, &1);
@@ -183,7 +185,7 @@ fn check(check: &Check) -> String {
             }
             line(&mut text, "process", &inline(&body));
         }
-        Probe::File { path, expect } => {
+        Probe::File { path, expect, .. } => {
             let path = quoted(&path.to_string_lossy());
             let value = match expect {
                 FileExpect::Exists => path,

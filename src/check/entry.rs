@@ -157,7 +157,7 @@ fn kind(probe: &Probe) -> &'static str {
         Probe::Http(_) => "https",
         Probe::Apiserver(_) => "apiserver",
         Probe::Tcp { .. } => "tcp",
-        Probe::Process { .. } => "process",
+        Probe::Process(_) => "process",
         Probe::File { .. } => "file",
         Probe::Interface { .. } => "interface",
     }

@@ -22,7 +22,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use config::ready::{Check, Place, Probe};
+use config::ready::{Check, Place, Probe, ProcessProbe};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -176,10 +176,10 @@ fn probe(check: &Check) -> Box<dyn Probing> {
         Probe::Http(probe) => Box::new(http::HttpCheck::new(probe)),
         Probe::Apiserver(probe) => Box::new(apiserver::ApiserverCheck::new(probe)),
         Probe::Tcp { target } => Box::new(tcp::TcpCheck::new(target.clone())),
-        Probe::Process { name, quorum, quorum_max } => {
+        Probe::Process(ProcessProbe { name, quorum, quorum_max, .. }) => {
             Box::new(process::ProcessCheck::new(name, *quorum, *quorum_max))
         }
-        Probe::File { path, expect } => Box::new(file::FileCheck::new(path.clone(), expect.clone())),
+        Probe::File { path, expect, .. } => Box::new(file::FileCheck::new(path.clone(), expect.clone())),
         Probe::Interface { name } => Box::new(interface::InterfaceCheck::new(name.clone())),
     }
 }

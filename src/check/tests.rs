@@ -288,7 +288,10 @@ async fn events_are_sent_when_the_health_changes_and_not_when_the_detail_does() 
 #[tokio::test(flavor = "multi_thread")]
 async fn reload_keeps_what_is_unchanged_and_the_verdict_of_what_is_changed() {
     let (events, mut received) = EventSender::channel(16);
-    let file = check("file", Probe::File { path: "/proc/self/stat".into(), expect: FileExpect::Exists });
+    let file = check(
+        "file",
+        Probe::File { path: "/proc/self/stat".into(), expect: FileExpect::Exists, initial: None },
+    );
     let slow = check("script", script("exit 0"));
     let checks = Checks::start(&[file.clone(), slow.clone()], events);
     for name in ["file", "script"] {

@@ -369,6 +369,7 @@ fn ladder(config: &ready::Instance, source: Option<IpAddr>) -> Ladder {
         authentication: match config.authentication {
             ready::Authentication::None => vrrp::Authentication::None,
             ready::Authentication::Pass(password) => vrrp::Authentication::Pass(password),
+            ready::Authentication::Ah(_) => unreachable!("refused by the configuration"),
         },
         addresses: VirtualAddresses::of_family(family, advertised),
         transport: match &config.transport {

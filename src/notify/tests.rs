@@ -5,7 +5,7 @@ mod bus;
 use std::path::Path;
 use std::time::SystemTime;
 
-use config::ready::{Command, Control, Engine, Place};
+use config::ready::{Command, Control, Place};
 
 use super::*;
 use crate::observe::event::{Fault, Reason, State};
@@ -26,14 +26,10 @@ fn logger(log: &Path, word: &str) -> Command {
 }
 
 fn fifo(path: &Path, script: Option<Command>) -> Config {
+    let control = Control { socket: "/nonexistent".into(), metrics: None };
     Config {
-        router_id: "test".to_owned(),
-        control: Control { socket: "/nonexistent".into(), metrics: None },
-        engine: Engine::default(),
-        checks: Vec::new(),
-        instances: Vec::new(),
-        listeners: Vec::new(),
         fifos: vec![Fifo { path: path.to_owned(), script, user: None, place: place() }],
+        ..Config::empty("test".to_owned(), control)
     }
 }
 

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use crate::diagnostic::{Diagnostic, Located};
 use crate::model::Check;
-use crate::ready::{ApiserverProbe, Credentials, FileExpect, HttpProbe, Probe, Target, Tls};
+use crate::ready::{ApiserverProbe, Credentials, FileExpect, HttpProbe, Probe, ProcessProbe, Target, Tls};
 
 use super::Door;
 use super::table::{SOME_TIME, Table};
@@ -269,7 +269,11 @@ impl Door<'_> {
 
     fn process(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Probe> {
         if let DeValue::String(name) = value.get_ref() {
-            return Some(Probe::Process { name: name.to_string(), quorum: 1, quorum_max: None });
+            return Some(Probe::Process(ProcessProbe {
+                name: name.to_string(),
+                quorum: 1,
+                ..ProcessProbe::default()
+            }));
         }
         let mut table = self.as_table(value)?;
         let name = self.text(&mut table, "name");
@@ -279,12 +283,18 @@ impl Door<'_> {
         let quorum = self.integer(&mut table, "quorum", 0..=65535).map_or(1, |n| n.value);
         let quorum_max = self.integer(&mut table, "quorum_max", 0..=65535).map(|n| n.value);
         self.finish(table);
-        name.map(|name| Probe::Process { name: name.value, quorum, quorum_max })
+        name.map(|name| {
+            Probe::Process(ProcessProbe { name: name.value, quorum, quorum_max, ..ProcessProbe::default() })
+        })
     }
 
     fn file(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Probe> {
         if let DeValue::String(path) = value.get_ref() {
-            return Some(Probe::File { path: path.to_string().into(), expect: FileExpect::Exists });
+            return Some(Probe::File {
+                path: path.to_string().into(),
+                expect: FileExpect::Exists,
+                initial: None,
+            });
         }
         let mut table = self.as_table(value)?;
         let path = self.path(&mut table, "path");
@@ -320,6 +330,6 @@ impl Door<'_> {
             },
         };
         self.finish(table);
-        Some(Probe::File { path: path?.value, expect: expect? })
+        Some(Probe::File { path: path?.value, expect: expect?, initial: None })
     }
 }

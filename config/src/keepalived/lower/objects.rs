@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Located, Location};
 use crate::model::Check;
-use crate::ready::{Effect, FileExpect, Probe};
+use crate::ready::{Effect, FileExpect, Probe, ProcessProbe};
 use crate::written::Statement;
 
 use super::values::{Rest, effect};
@@ -129,7 +129,7 @@ impl Lower<'_> {
         let program = command.program.to_string_lossy().into_owned();
         made.probe = match program.strip_prefix('<') {
             Some(path) if path.starts_with('/') => {
-                Probe::File { path: path.into(), expect: FileExpect::Exists }
+                Probe::File { path: path.into(), expect: FileExpect::Exists, initial: None }
             }
             _ => Probe::Script(command),
         };
@@ -174,7 +174,7 @@ impl Lower<'_> {
             self.diagnostics.push(finding.help("it is removed, as in keepalived, and not tracked"));
             return;
         };
-        let probe = Probe::File { path: path.value.into(), expect: FileExpect::Value };
+        let probe = Probe::File { path: path.value.into(), expect: FileExpect::Value, initial: None };
         let made = Check { interval: FILE_INTERVAL, ..check(name, probe) };
         self.add_check(Kind::File, made, file_effect(weight));
     }
@@ -223,7 +223,12 @@ impl Lower<'_> {
             self.diagnostics.push(finding.help("it is removed, as in keepalived, and not tracked"));
             return;
         };
-        let probe = Probe::Process { name: process.value, quorum, quorum_max };
+        let probe = Probe::Process(ProcessProbe {
+            name: process.value,
+            quorum,
+            quorum_max,
+            ..ProcessProbe::default()
+        });
         let rounds = |delay: Duration| {
             1 + u32::try_from(delay.as_nanos().div_ceil(PROCESS_INTERVAL.as_nanos())).unwrap_or(u32::MAX - 1)
         };
