@@ -10,9 +10,11 @@ mod expand;
 mod keywords;
 mod lexer;
 mod lower;
+mod manual;
 mod parser;
 mod reader;
 
+pub(crate) use manual::page as keywords_page;
 pub(crate) use reader::read_file;
 
 /// Reads a file and everything it includes, and adds what it means to the model.

@@ -34,6 +34,12 @@ pub use complete::CONTROL_SOCKET;
 pub use places::without_places;
 pub use toml_writer::to_toml;
 
+/// `docs/keepalived.md`: every keyword of keepalived.conf and what becomes of it here, in Markdown.
+#[must_use]
+pub fn keepalived_keywords() -> String {
+    keepalived::keywords_page()
+}
+
 /// How to load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {

@@ -33,14 +33,27 @@ pub(crate) enum Context {
 pub(crate) enum Status {
     /// It has a meaning here.
     Meaning,
+    /// It has a meaning here that differs from keepalived's: how.
+    Differs(&'static str),
     /// keepalived's own affair (its processes, files and buffers); nothing is lost without it.
     NotNeeded,
+    /// Accepted without effect: what does its work instead.
+    Instead(&'static str),
+    /// Refused with an error: why, and what to write.
+    Refused(&'static str),
     /// Not supported yet; what happens instead.
     Later(&'static str),
     /// keepalived's load balancing, which the embedded forwarder does here.
     Forwarder,
     /// Inside something whose status was already told.
     Inside,
+}
+
+impl Status {
+    /// Whoever lowers statements sees the keyword.
+    pub fn has_meaning(self) -> bool {
+        matches!(self, Self::Meaning | Self::Differs(_))
+    }
 }
 
 /// A keyword in its context.
@@ -52,7 +65,7 @@ pub(crate) struct Keyword {
     pub block: Option<Context>,
 }
 
-use Status::{Forwarder, Inside, Later, Meaning, NotNeeded};
+use Status::{Differs, Forwarder, Inside, Instead, Later, Meaning, NotNeeded, Refused};
 
 const fn word(name: &'static str, status: Status) -> Keyword {
     Keyword { name, status, block: None }
@@ -66,6 +79,10 @@ const MAIL: Status = Later("no mail is sent");
 const NO_SNMP: Status = Later("there is no SNMP; use the metrics");
 const NO_DBUS: Status = Later("there is no D-Bus; use the control socket");
 const NO_FIREWALL: Status = Later("no firewall rules are made");
+const NO_IPTABLES: Status = Instead("the nftables table does the work of iptables and its sets");
+const NO_IPVLAN: Status = Refused(
+    "an ipvlan has the MAC address of its base, so nothing is gained over the base itself; write `use_vmac`, or leave the line out",
+);
 const NO_ROUTES: Status = Later("no routes or rules are set");
 const NO_STATIC: Status = Later("nothing static is added");
 const NO_BFD: Status = Later("there is no BFD; the peer is watched by its adverts alone");
@@ -226,8 +243,8 @@ const GLOBAL: &[Keyword] = &[
     word("disable_local_igmp", Later("groups are joined as usual")),
     word("vrrp_rx_bufs_policy", NotNeeded),
     word("vrrp_rx_bufs_multiplier", NotNeeded),
-    word("vrrp_iptables", NO_FIREWALL),
-    word("vrrp_ipsets", NO_FIREWALL),
+    word("vrrp_iptables", NO_IPTABLES),
+    word("vrrp_ipsets", NO_IPTABLES),
     word("nftables", NO_FIREWALL),
     word("nftables_priority", NO_FIREWALL),
     word("nftables_counters", NO_FIREWALL),
@@ -334,7 +351,7 @@ const INSTANCE: &[Keyword] = &[
     word("interface", Meaning),
     word("virtual_router_id", Meaning),
     word("priority", Meaning),
-    word("version", Meaning),
+    word("version", Differs("IPv6 is always version 3; keepalived sends version 2 where that is written")),
     word("advert_int", Meaning),
     block("authentication", Meaning, Context::Authentication),
     block("auth_hmac", NO_HMAC, Context::AuthHmac),
@@ -373,7 +390,7 @@ const INSTANCE: &[Keyword] = &[
     word("use_vmac", NO_VMAC),
     word("vmac_xmit_base", NO_VMAC),
     word("use_vmac_addr", NO_VMAC),
-    word("use_ipvlan", NO_VMAC),
+    word("use_ipvlan", NO_IPVLAN),
     word("vrf", Later("the interface's own routing table is used")),
     word("dont_track_primary", Meaning),
     block("track_interface", Meaning, Context::Entries),

@@ -214,7 +214,12 @@ pub(super) fn keep_meaning(
         let at = statement.whole();
         let name = keyword.name;
         match keyword.status {
-            Status::Meaning | Status::Inside => {}
+            Status::Meaning | Status::Differs(_) | Status::Inside => {}
+            Status::Instead(instead) => diagnostics.push(
+                Diagnostic::notice("not-needed", &at, format!("`{name}` has no effect here")).help(instead),
+            ),
+            Status::Refused(why) => diagnostics
+                .push(Diagnostic::error("refused", &at, format!("`{name}` cannot be done here")).help(why)),
             Status::NotNeeded => diagnostics.push(
                 Diagnostic::notice("not-needed", &at, format!("`{name}` has no effect here"))
                     .help("it sets keepalived's own processes, files or buffers; vipd does without it"),
@@ -248,7 +253,7 @@ pub(super) fn keep_meaning(
             ),
             (None, None) => {}
         }
-        if keyword.status == Status::Meaning {
+        if keyword.status.has_meaning() {
             words_behind(&statement, diagnostics);
             kept.push(statement);
         }

@@ -1,0 +1,77 @@
+//! The page on keepalived's keywords, from the tables that the parser uses.
+
+use std::fmt::Write as _;
+
+use super::keywords::{self, Context, Keyword, Status};
+
+const HEAD: &str = "\
+# Keywords of keepalived.conf
+
+Every keyword of keepalived 2.4.3 and what becomes of it. The page is written from the tables that the
+parser uses; a test fails when it is out of date (`UPDATE_GOLDEN=1 cargo test -p config --test manual`
+rewrites it).
+
+A keyword is
+
+- **supported**: it means what it means in keepalived,
+- **supported with a difference**: the sentence behind it says which,
+- **accepted without effect**: read, checked for its place, and said in a notice or a warning,
+- **refused**: an error, with what to write instead.
+
+Any other word is unknown: a warning at its place, with the word that was probably meant.
+";
+
+/// The whole page.
+pub(crate) fn page() -> String {
+    let mut text = HEAD.to_owned();
+    let mut done = Vec::new();
+    section(&mut text, &mut done, Context::Top, "Top level", Status::Meaning);
+    text
+}
+
+/// A table of one context, then those of the blocks in it. A block that is known already is left out.
+fn section(text: &mut String, done: &mut Vec<Context>, context: Context, title: &str, outer: Status) {
+    let table = keywords::table(context);
+    if table.is_empty() || done.contains(&context) {
+        return;
+    }
+    done.push(context);
+    let _ = write!(text, "\n## {title}\n\n| keyword | here | |\n|---|---|---|\n");
+    for keyword in table {
+        let (here, remark) = told(status(keyword, outer));
+        let _ = writeln!(text, "| `{}` | {here} | {remark} |", keyword.name);
+    }
+    for keyword in table {
+        if let Some(inside) = keyword.block {
+            let title = title_of(keyword.name, inside);
+            section(text, done, inside, &title, status(keyword, outer));
+        }
+    }
+}
+
+/// What stands in a block without a meaning has none either.
+fn status(keyword: &Keyword, outer: Status) -> Status {
+    if keyword.status == Status::Inside { outer } else { keyword.status }
+}
+
+fn title_of(name: &str, inside: Context) -> String {
+    match inside {
+        Context::Checker => "Checkers (`TCP_CHECK`, `HTTP_GET`, and so on)".to_owned(),
+        Context::TrackFile => "`track_file`".to_owned(),
+        _ => format!("`{name}`"),
+    }
+}
+
+fn told(status: Status) -> (&'static str, &'static str) {
+    const ACCEPTED: &str = "accepted without effect";
+    match status {
+        Status::Meaning | Status::Inside => ("supported", ""),
+        Status::Differs(how) => ("supported with a difference", how),
+        Status::NotNeeded => {
+            (ACCEPTED, "it sets keepalived's own processes, files or buffers; vipd does without it")
+        }
+        Status::Instead(instead) | Status::Later(instead) => (ACCEPTED, instead),
+        Status::Forwarder => (ACCEPTED, "load balancing is the forwarder's: write a `[[listener]]` in TOML"),
+        Status::Refused(why) => ("refused", why),
+    }
+}
