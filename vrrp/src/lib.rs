@@ -140,8 +140,9 @@ pub use addresses::VirtualAddresses;
 pub use interval::{AdverInterval, IntervalError, active_down_interval, skew_time};
 pub use mac::virtual_mac;
 pub use packet::{
-    Accepted, Advertisement, Authentication, ChecksumCoverage, ChecksumForm, Datagram, DiscardReason, Ladder,
-    Oddities, Oddity, Transport, UnicastPeer, peek_vrid,
+    Accepted, Advertisement, Authentication, AuthenticationHeader, ChecksumCoverage, ChecksumForm, Datagram,
+    DiscardReason, Ladder, Oddities, Oddity, Protection, Trailer, TrailerConfig, TrailerError, TrailerKey,
+    TrailerMode, Transport, UnicastPeer, peek_vrid,
 };
 pub use packet::{MULTICAST_GROUP_IPV4, MULTICAST_GROUP_IPV6, PROTOCOL};
 pub use priority::Priority;

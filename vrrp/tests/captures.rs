@@ -9,8 +9,9 @@ use support::pcap::{datagrams, frames, golden};
 use support::receivers::{ONE, SIX, TWENTY, TWO, ladder, unicast};
 use support::*;
 use vrrp::{
-    Advertisement, Authentication, ChecksumCoverage, ChecksumForm, DiscardReason, Family, Ladder,
-    MULTICAST_GROUP_IPV4, RouterConfig, StateName, Transport, UnicastPeer, Version,
+    Advertisement, Authentication, AuthenticationHeader, ChecksumCoverage, ChecksumForm, DiscardReason,
+    Family, Ladder, MULTICAST_GROUP_IPV4, Protection, RouterConfig, StateName, Transport, UnicastPeer,
+    Version,
 };
 
 /// File, adverts in it as counted by a script of its own, and the receivers that accept them.
@@ -25,7 +26,7 @@ fn captures() -> Vec<(&'static str, usize, Vec<Ladder>)> {
     vec![
         ("01-ka227-v2-noauth-1vip", 4, vec![v2(51, ONE)]),
         ("02-ka227-v2-pass-2vips", 3, vec![pass(b"s3cr3t")]),
-        ("03-ka227-v2-ah-1vip", 0, vec![]),
+        ("03-ka227-v2-ah-1vip", 3, vec![Ladder { authentication: Authentication::Header, ..v2(51, ONE) }]),
         ("04-ka227-v3-ipv4-1vip", 3, vec![v3(52, 100, ONE)]),
         ("05-ka227-v3-ipv4-20vips", 4, vec![v3(53, 50, TWENTY)]),
         ("06-ka227-v3-ipv6-ll-global", 3, vec![v3(54, 100, SIX)]),
@@ -63,7 +64,14 @@ fn every_captured_advert_is_accepted_by_exactly_one_receiver() {
         let frames = read(name);
         let mut adverts = 0;
         for (time, datagram) in datagrams(&frames) {
-            let judged: Vec<_> = ladders.iter().map(|ladder| ladder.judge(&datagram)).collect();
+            let judge = |ladder: &Ladder| match ladder.authentication {
+                Authentication::Header => {
+                    let mut key = Protection::Header(AuthenticationHeader::new(*b"ahkey123"));
+                    ladder.judge_protected(&datagram, &mut key, Duration::ZERO)
+                }
+                _ => ladder.judge(&datagram),
+            };
+            let judged: Vec<_> = ladders.iter().map(judge).collect();
             let accepted: Vec<_> = judged.iter().flatten().collect();
             assert_eq!(accepted.len(), 1, "{name} at {time:?}: {judged:?}");
             let form = match name {

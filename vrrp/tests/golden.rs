@@ -10,9 +10,9 @@ use support::pcap::{datagram, golden, hex};
 use support::receivers::{ONE, SIX, TWENTY, TWO, addresses, ladder, multicast, unicast};
 use support::*;
 use vrrp::{
-    AdverInterval, Advertisement, Authentication, ChecksumCoverage, ChecksumForm, DiscardReason, Family,
-    Ladder, MULTICAST_GROUP_IPV4, Oddities, Oddity, Priority, RouterConfig, Version, Vrid,
-    active_down_interval, skew_time,
+    AdverInterval, Advertisement, Authentication, AuthenticationHeader, ChecksumCoverage, ChecksumForm,
+    Family, Ladder, MULTICAST_GROUP_IPV4, Oddities, Oddity, Priority, Protection, RouterConfig, Version,
+    Vrid, active_down_interval, skew_time,
 };
 
 fn vectors() -> Vec<Value> {
@@ -141,7 +141,7 @@ fn valid() -> Vec<Valid> {
     use ChecksumForm::{Message, MulticastPseudoHeader, PseudoHeader};
     let none = Authentication::None;
     let pass = Authentication::Pass(*b"s3cr3t\0\0");
-    let header = Authentication::Other { auth_type: 2, data: [0; 8] };
+    let header = Authentication::Header;
     let group = ("192.0.2.1", "224.0.0.18", 255);
     let frr = ("192.0.2.2", "224.0.0.18", 255);
     let direct = ("192.0.2.1", "192.0.2.2", 255);
@@ -197,24 +197,6 @@ fn valid() -> Vec<Valid> {
     ]
 }
 
-/// The frame without its IP authentication header (T05 to T07), which a raw socket for VRRP never delivers.
-fn without_authentication_header(mut frame: Vec<u8>) -> Vec<u8> {
-    const IP: usize = 14;
-    const IP_LEN: usize = 20;
-    const AH_LEN: usize = 24;
-    const AH: u8 = 51;
-    if frame[12..14] == [0x08, 0x00] && frame[IP + 9] == AH {
-        frame.drain(IP + IP_LEN..IP + IP_LEN + AH_LEN);
-        frame[IP + 3] -= 24;
-        frame[IP + 9] = vrrp::PROTOCOL;
-        // One's complement arithmetic on the header's checksum: 24 octets shorter, protocol 112 instead of 51.
-        let checksum = u32::from(u16::from_be_bytes([frame[IP + 10], frame[IP + 11]]));
-        let checksum = checksum + 24 - (112 - 51);
-        frame[IP + 10..IP + 12].copy_from_slice(&u16::try_from(checksum).unwrap().to_be_bytes());
-    }
-    frame
-}
-
 #[test]
 fn every_valid_vector_says_what_its_description_says() {
     let vectors = vectors();
@@ -223,7 +205,7 @@ fn every_valid_vector_says_what_its_description_says() {
         vectors.iter().map(|vector| text(vector, "id")).filter(|id| id.starts_with('T')).collect();
     assert_eq!(of_file, described.iter().map(|valid| valid.id).collect::<Vec<_>>());
     for (vector, valid) in vectors.iter().zip(described) {
-        let frame = without_authentication_header(hex(text(vector, "frame")));
+        let frame = hex(text(vector, "frame"));
         let datagram = datagram(&frame).unwrap().unwrap();
         let (source, destination, ttl) = valid.ip;
         assert_eq!(
@@ -259,7 +241,7 @@ fn every_valid_vector_says_what_its_description_says() {
 #[test]
 fn every_valid_vector_is_accepted_in_its_form() {
     for (vector, valid) in vectors().iter().zip(valid()) {
-        let frame = without_authentication_header(hex(text(vector, "frame")));
+        let frame = hex(text(vector, "frame"));
         let datagram = datagram(&frame).unwrap().unwrap();
         let interval = AdverInterval::from_wire(valid.version, valid.adver_interval).unwrap();
         let (source, destination, _) = valid.ip;
@@ -272,12 +254,12 @@ fn every_valid_vector_is_accepted_in_its_form() {
             transport,
             ..ladder(valid.version, valid.vrid, interval, valid.addresses)
         };
-        let judged = ladder.judge(&datagram);
-        if let Authentication::Other { auth_type, .. } = valid.authentication {
-            assert_eq!(judged, Err(DiscardReason::AuthType { got: auth_type }));
-            continue;
-        }
-        let accepted = judged.unwrap();
+        let mut protection = match valid.authentication {
+            // The key of T05 to T07.
+            Authentication::Header => Protection::Header(AuthenticationHeader::new(*b"ahkey123")),
+            _ => Protection::None,
+        };
+        let accepted = ladder.judge_protected(&datagram, &mut protection, Duration::ZERO).unwrap();
         assert_eq!(accepted.source, address(source), "{}", valid.id);
         assert_eq!(accepted.priority, Priority::new(valid.priority), "{}", valid.id);
         assert_eq!(accepted.max_advertise_interval, interval, "{}", valid.id);
@@ -287,15 +269,6 @@ fn every_valid_vector_is_accepted_in_its_form() {
             _ => Oddities::NONE,
         };
         assert_eq!(accepted.oddities, oddities, "{}", valid.id);
-    }
-}
-
-#[test]
-fn a_packet_in_an_authentication_header_is_another_protocol() {
-    let vectors = vectors();
-    for vector in vectors.iter().filter(|vector| ["T05", "T06", "T07"].contains(&text(vector, "id"))) {
-        let frame = hex(text(vector, "frame"));
-        assert_eq!(datagram(&frame), Some(Err(DiscardReason::Protocol { got: 51 })));
     }
 }
 

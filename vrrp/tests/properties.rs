@@ -24,7 +24,8 @@ fn advertisements() -> impl Strategy<Value = Advertisement> {
     let authentication = prop_oneof![
         Just(Authentication::None),
         any::<[u8; 8]>().prop_map(Authentication::Pass),
-        (2..=255u8, any::<[u8; 8]>()).prop_map(|(auth_type, data)| Authentication::Other { auth_type, data }),
+        Just(Authentication::Header),
+        (3..=255u8, any::<[u8; 8]>()).prop_map(|(auth_type, data)| Authentication::Other { auth_type, data }),
     ];
     let version_2 = (Just(Version::V2), 0..=255u16, authentication, v4.clone());
     let version_3 = (Just(Version::V3), 0..=4095u16, Just(Authentication::None), prop_oneof![v4, v6]);
@@ -69,7 +70,7 @@ fn judge_anyhow(octets: &[u8]) {
             ladder(Version::V3, 51, cs(100), SIX),
         ] {
             let destination = address(destination);
-            let _ = ladder.judge(&Datagram { source: address(OWN), destination, ttl: 255, message: octets });
+            let _ = ladder.judge(&Datagram::new(address(OWN), destination, 255, octets));
         }
     }
     let _ = vrrp::peek_vrid(octets);

@@ -10,10 +10,12 @@ pub enum Authentication {
     None,
     /// Type 1: a password of eight octets, padded with zeros.
     Pass([u8; 8]),
-    /// Any other type, as it was received. Type 2 is the IP authentication header, which is not supported:
-    /// [`crate::Ladder`] discards it.
+    /// Type 2: the packet is in an IP authentication header, see [`crate::AuthenticationHeader`]. Zeros are sent; on
+    /// receipt the octets are not looked at.
+    Header,
+    /// Any other type, as it was received. [`crate::Ladder`] discards it.
     Other {
-        /// 2–255.
+        /// 3–255.
         auth_type: u8,
         /// As received.
         data: [u8; 8],
@@ -35,6 +37,7 @@ impl Authentication {
         match auth_type {
             0 => Self::None,
             1 => Self::Pass(data),
+            2 => Self::Header,
             auth_type => Self::Other { auth_type, data },
         }
     }
@@ -44,6 +47,7 @@ impl Authentication {
         match self {
             Self::None => 0,
             Self::Pass(_) => 1,
+            Self::Header => 2,
             Self::Other { auth_type, .. } => *auth_type,
         }
     }
@@ -51,7 +55,7 @@ impl Authentication {
     /// The eight octets on the wire.
     pub(crate) fn data(&self) -> [u8; 8] {
         match self {
-            Self::None => [0; 8],
+            Self::None | Self::Header => [0; 8],
             Self::Pass(data) | Self::Other { data, .. } => *data,
         }
     }
@@ -67,6 +71,7 @@ impl fmt::Debug for Authentication {
         match self {
             Self::None => f.write_str("None"),
             Self::Pass(_) => f.write_str("Pass(<hidden>)"),
+            Self::Header => f.write_str("Header"),
             Self::Other { auth_type, .. } => write!(f, "Other({auth_type}, <hidden>)"),
         }
     }

@@ -29,6 +29,11 @@ pub enum ChecksumCoverage {
 }
 
 impl ChecksumCoverage {
+    /// With 224.0.0.18 in place of the peer, as keepalived up to 1.3.6 sums version 3 unicast adverts over IPv4.
+    pub const fn old_unicast(source: IpAddr) -> Self {
+        Self::PseudoHeader { source, destination: IpAddr::V4(MULTICAST_GROUP_IPV4) }
+    }
+
     /// What to send: `message_only` chooses RFC 9568's form for version 3 over IPv4 and means nothing elsewhere.
     pub fn for_sending(version: Version, source: IpAddr, destination: IpAddr, message_only: bool) -> Self {
         match (version, Family::of(destination)) {
@@ -134,7 +139,7 @@ impl ChecksumForm {
         version: Version,
         source: IpAddr,
         destination: IpAddr,
-        unicast: bool,
+        old_unicast: bool,
     ) -> Option<Self> {
         let with = |destination| ChecksumCoverage::PseudoHeader { source, destination }.verifies(message);
         let alone = || ChecksumCoverage::Message.verifies(message);
@@ -145,7 +150,7 @@ impl ChecksumForm {
             (Version::V3, Family::Ipv4) if alone() => Some(Self::Message),
             (Version::V3, Family::Ipv4) => {
                 let group = IpAddr::V4(MULTICAST_GROUP_IPV4);
-                (unicast && with(group)).then_some(Self::MulticastPseudoHeader)
+                (old_unicast && with(group)).then_some(Self::MulticastPseudoHeader)
             }
         }
     }

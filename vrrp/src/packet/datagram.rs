@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::ipv4_header_verifies;
+use super::header::{self, AuthenticationHeader};
 use super::{DiscardReason, PROTOCOL};
 
 const IPV4_HEADER_LEN: usize = 20;
@@ -17,17 +18,25 @@ pub struct Datagram<'a> {
     pub destination: IpAddr,
     /// Time to live or hop limit.
     pub ttl: u8,
-    /// What follows the IP header, without padding.
+    /// What follows the IP header, and the authentication header if there is one, without padding.
     pub message: &'a [u8],
+    /// IP header and authentication header, when the packet has one (IP protocol 51).
+    pub(super) sealed: Option<&'a [u8]>,
 }
 
 impl<'a> Datagram<'a> {
+    /// Of parts, as a raw IPv6 socket gives them.
+    pub const fn new(source: IpAddr, destination: IpAddr, ttl: u8, message: &'a [u8]) -> Self {
+        Self { source, destination, ttl, message, sealed: None }
+    }
+
     /// From a whole IPv4 packet, as a raw socket gives it: any header options, padding behind the total length cut
     /// off. Any TOS, identification and DF are accepted.
     ///
     /// # Errors
     ///
-    /// When it is not a complete, unfragmented packet of protocol 112 with a right header checksum.
+    /// When it is not a complete, unfragmented packet of protocol 112, or of protocol 51 with VRRP inside, with a right
+    /// header checksum. Whether the authentication header is right is for [`crate::Ladder`].
     pub fn from_ipv4(packet: &'a [u8]) -> Result<Self, DiscardReason> {
         let got = packet.len();
         if got < IPV4_HEADER_LEN {
@@ -52,14 +61,21 @@ impl<'a> Datagram<'a> {
         if u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0 {
             return Err(DiscardReason::Fragment);
         }
-        if packet[9] != PROTOCOL {
-            return Err(DiscardReason::Protocol { got: packet[9] });
+        let message_at = match packet[9] {
+            PROTOCOL => header_len,
+            header::PROTOCOL => header_len + AuthenticationHeader::LEN,
+            got => return Err(DiscardReason::Protocol { got }),
+        };
+        let sealed = (message_at != header_len).then_some(&packet[..message_at.min(total_len)]);
+        if let Some(sealed) = sealed {
+            header::check_form(&sealed[header_len..])?;
         }
         Ok(Self {
             source: IpAddr::V4(Ipv4Addr::new(packet[12], packet[13], packet[14], packet[15])),
             destination: IpAddr::V4(Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19])),
             ttl: packet[8],
-            message: &packet[header_len..total_len],
+            message: &packet[message_at..total_len],
+            sealed,
         })
     }
 
@@ -94,6 +110,7 @@ impl<'a> Datagram<'a> {
             destination: address(24),
             ttl: header[7],
             message: &payload[..payload_len],
+            sealed: None,
         })
     }
 }
@@ -140,7 +157,7 @@ mod tests {
     fn fragments_and_other_protocols_are_discarded_and_df_is_not() {
         assert_eq!(Datagram::from_ipv4(&changed(6, 0x20)), Err(DiscardReason::Fragment));
         assert_eq!(Datagram::from_ipv4(&changed(7, 0x01)), Err(DiscardReason::Fragment));
-        assert_eq!(Datagram::from_ipv4(&changed(9, 51)), Err(DiscardReason::Protocol { got: 51 }));
+        assert_eq!(Datagram::from_ipv4(&changed(9, 17)), Err(DiscardReason::Protocol { got: 17 }));
         assert!(Datagram::from_ipv4(&changed(6, 0x40)).is_ok());
     }
 }

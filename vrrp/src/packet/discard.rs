@@ -1,7 +1,7 @@
 //! Why a received packet was discarded: one variant for each check, with what was got and what was wanted.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::{AdverInterval, Version, Vrid};
 
@@ -39,7 +39,7 @@ pub enum DiscardReason {
     /// Another protocol than VRRP.
     #[error("IP protocol {got} instead of 112")]
     Protocol {
-        /// In the IP header. 51 is the authentication header of VRRPv2's type 2, which is not supported.
+        /// In the IP header, or in the authentication header.
         got: u8,
     },
     /// Multicast to a unicast instance, unicast to a multicast instance, or another group.
@@ -124,6 +124,61 @@ pub enum DiscardReason {
     /// Another password than ours.
     #[error("the password differs from ours")]
     AuthFailure,
+    /// Authentication header: its check value is not that of the packet with our password.
+    #[error(
+        "the check value of the authentication header is wrong: another password, or the packet was changed"
+    )]
+    HeaderIntegrity,
+    /// Authentication header: the security parameters index is not the source address, as keepalived has it.
+    #[error("the authentication header belongs to {got}, not to the sender")]
+    HeaderOwner {
+        /// The index, as an address.
+        got: Ipv4Addr,
+    },
+    /// Authentication header: the sequence number is not above the last that was sent or taken.
+    #[error("sequence number {got} of the authentication header is not above {last}")]
+    HeaderReplay {
+        /// In the header.
+        got: u32,
+        /// The last that anybody used.
+        last: u32,
+    },
+    /// `auth_hmac` in mode enforce: the advert is not signed.
+    #[error("the advert is not signed (auth_hmac)")]
+    TrailerMissing,
+    /// The trailer is of another type, or has something in its reserved field.
+    #[error("the trailer of auth_hmac is malformed: type {kind}, reserved {reserved}")]
+    TrailerMalformed {
+        /// 1 is HMAC-SHA256-128.
+        kind: u8,
+        /// 0 is right.
+        reserved: u16,
+    },
+    /// Signed with a key that we do not have.
+    #[error("the advert is signed with key {got}, which we do not have")]
+    TrailerKey {
+        /// Its id.
+        got: u8,
+    },
+    /// The signature is wrong.
+    #[error(
+        "the signature of the advert is wrong: another secret under this key id, or the packet was changed"
+    )]
+    TrailerHmac,
+    /// The clock of the sender is too far from ours, or the advert was kept.
+    #[error("the advert was signed {skew} s from now by our clock, {window} s are allowed")]
+    TrailerStale {
+        /// Ours minus theirs.
+        skew: i32,
+        /// As configured.
+        window: u32,
+    },
+    /// The sequence number was used before.
+    #[error("the advert was heard before: its sequence number is not above the last of this sender")]
+    TrailerReplay,
+    /// We are the address owner and are told not to hear adverts (RFC 9568 §6.4.3 as printed, keepalived's `owner_ignore_adverts`).
+    #[error("we are the address owner, who does not hear adverts")]
+    Owner,
     /// Sent by an address that is not a configured peer.
     #[error("{got} is not a configured peer")]
     Source {
@@ -154,7 +209,7 @@ pub enum DiscardReason {
 
 impl DiscardReason {
     /// Every word that [`DiscardReason::name`] can give.
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 27] = [
         "length",
         "ip_version",
         "header_checksum",
@@ -170,6 +225,14 @@ impl DiscardReason {
         "auth_type",
         "auth_type_mismatch",
         "auth_failure",
+        "auth_replay",
+        "auth_ext_missing",
+        "auth_ext_malformed",
+        "auth_ext_unknown_key",
+        "auth_ext_invalid_hmac",
+        "auth_ext_stale",
+        "auth_ext_replay",
+        "owner",
         "source",
         "interval",
         "zero_interval",
@@ -196,7 +259,15 @@ impl DiscardReason {
             Self::Checksum { .. } => "checksum",
             Self::AuthType { .. } => "auth_type",
             Self::AuthTypeMismatch { .. } => "auth_type_mismatch",
-            Self::AuthFailure => "auth_failure",
+            Self::AuthFailure | Self::HeaderIntegrity | Self::HeaderOwner { .. } => "auth_failure",
+            Self::HeaderReplay { .. } => "auth_replay",
+            Self::TrailerMissing => "auth_ext_missing",
+            Self::TrailerMalformed { .. } => "auth_ext_malformed",
+            Self::TrailerKey { .. } => "auth_ext_unknown_key",
+            Self::TrailerHmac => "auth_ext_invalid_hmac",
+            Self::TrailerStale { .. } => "auth_ext_stale",
+            Self::TrailerReplay => "auth_ext_replay",
+            Self::Owner => "owner",
             Self::Source { .. } => "source",
             Self::Interval { .. } => "interval",
             Self::ZeroInterval => "zero_interval",

@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::protection::{Proof, Protection};
 use super::{ADDRESSES, VERSION_TYPE, VIRTUAL_RTR_ID, checksum};
 use super::{Advertisement, Authentication, ChecksumCoverage, ChecksumForm, Datagram, DiscardReason};
 use crate::{AdverInterval, Family, Priority, Version, VirtualAddresses, Vrid};
@@ -54,8 +56,17 @@ pub struct Ladder {
     pub addresses: VirtualAddresses,
     /// How adverts reach us.
     pub transport: Transport,
+    /// The address list of this sender is not looked at: an earlier advert of it was (keepalived's
+    /// `skip_check_adv_addr`).
+    pub addresses_known_from: Option<IpAddr>,
+    /// Accept version 3 unicast adverts over IPv4 whose checksum has 224.0.0.18 in its pseudo-header, as keepalived up
+    /// to 1.3.6 sends them.
+    pub accept_old_unicast_checksum: bool,
     /// We are the address owner: nobody should advertise to us.
     pub owner: bool,
+    /// As the owner, discard all adverts (RFC 9568 as printed, keepalived's `owner_ignore_adverts`) instead of
+    /// processing them (erratum 8298).
+    pub owner_ignores_adverts: bool,
     /// Also discard what the RFCs permit to discard: other addresses (version 2), IPv6 without link-local addresses.
     pub strict: bool,
     /// Accept adverts that carry no address (keepalived: `no_virtual_ipaddress`).
@@ -93,16 +104,19 @@ pub enum Oddity {
     FirstAddressNotLinkLocal,
     /// We are the address owner and somebody advertises (erratum 8298).
     OwnerConflict,
+    /// `auth_hmac`: the sender's clock and ours differ by more than half of the window.
+    ClockSkew,
 }
 
 impl Oddity {
     /// Every one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Interval,
         Self::AddressList,
         Self::SourceNotLinkLocal,
         Self::FirstAddressNotLinkLocal,
         Self::OwnerConflict,
+        Self::ClockSkew,
     ];
 
     /// Short word for counters.
@@ -113,6 +127,7 @@ impl Oddity {
             Self::SourceNotLinkLocal => "source_not_link_local",
             Self::FirstAddressNotLinkLocal => "first_address_not_link_local",
             Self::OwnerConflict => "owner_conflict",
+            Self::ClockSkew => "clock_skew",
         }
     }
 }
@@ -125,6 +140,7 @@ impl fmt::Display for Oddity {
             Self::SourceNotLinkLocal => "its source is not a link-local address",
             Self::FirstAddressNotLinkLocal => "its first address is not link-local",
             Self::OwnerConflict => "it advertises though we are the address owner",
+            Self::ClockSkew => "its clock and ours differ by more than half of auth_hmac's time window",
         })
     }
 }
@@ -172,24 +188,46 @@ impl Ladder {
     ///
     /// With the first check that failed. Then nothing may change: no timer, no state, nothing learned (H-1).
     pub fn judge(&self, datagram: &Datagram<'_>) -> Result<Accepted, DiscardReason> {
+        self.judge_protected(datagram, &mut Protection::None, Duration::ZERO)
+    }
+
+    /// The same where adverts are protected; `clock` is the wall clock as time since 1970. An accepted advert's number is
+    /// remembered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ladder::judge`].
+    pub fn judge_protected(
+        &self,
+        datagram: &Datagram<'_>,
+        protection: &mut Protection,
+        clock: Duration,
+    ) -> Result<Accepted, DiscardReason> {
         self.check_destination(datagram)?;
         self.check_ttl(datagram)?;
         self.check_header(datagram.message)?;
-        let advertisement = Advertisement::parse(datagram.message, Family::of(datagram.destination))?;
+        let parts = protection.split(self, datagram);
+        let advertisement = Advertisement::parse(parts.0, Family::of(datagram.destination))?;
         if advertisement.addresses.is_empty() && !self.accept_no_addresses {
             return Err(DiscardReason::CountZero);
         }
-        let checksum_form = self.check_checksum(datagram)?;
+        let proof = protection.check(self, datagram, parts, clock)?;
+        let checksum_form = self.check_checksum(datagram, parts.0)?;
         self.check_authentication(&advertisement.authentication)?;
         self.check_source(datagram)?;
         let max_advertise_interval = self.check_interval(&advertisement)?;
-        Ok(Accepted {
+        if self.owner && self.owner_ignores_adverts {
+            return Err(DiscardReason::Owner);
+        }
+        let accepted = Accepted {
             source: datagram.source,
             priority: advertisement.priority,
             max_advertise_interval,
             checksum_form,
-            oddities: self.oddities(datagram, &advertisement, max_advertise_interval)?,
-        })
+            oddities: self.oddities(datagram, &advertisement, max_advertise_interval, proof)?,
+        };
+        protection.take(proof);
+        Ok(accepted)
     }
 
     fn check_destination(&self, datagram: &Datagram<'_>) -> Result<(), DiscardReason> {
@@ -233,13 +271,15 @@ impl Ladder {
         Ok(())
     }
 
-    fn check_checksum(&self, datagram: &Datagram<'_>) -> Result<ChecksumForm, DiscardReason> {
+    /// Over IPv4 the checksum leaves a trailer out, over IPv6 it covers it.
+    fn check_checksum(&self, datagram: &Datagram<'_>, message: &[u8]) -> Result<ChecksumForm, DiscardReason> {
         if self.kernel_verified_checksum {
             return Ok(ChecksumForm::VerifiedByKernel);
         }
-        let &Datagram { source, destination, message, .. } = datagram;
-        let unicast = matches!(self.transport, Transport::Unicast { .. });
-        ChecksumForm::of(message, self.version, source, destination, unicast).ok_or_else(|| {
+        let &Datagram { source, destination, .. } = datagram;
+        let message = if destination.is_ipv6() { datagram.message } else { message };
+        let old = matches!(self.transport, Transport::Unicast { .. }) && self.accept_old_unicast_checksum;
+        ChecksumForm::of(message, self.version, source, destination, old).ok_or_else(|| {
             let coverage = ChecksumCoverage::for_sending(self.version, source, destination, false);
             DiscardReason::Checksum {
                 got: u16::from_be_bytes([
@@ -256,7 +296,8 @@ impl Ladder {
             (Authentication::Other { auth_type, .. }, _) => Err(DiscardReason::AuthType { got: *auth_type }),
             // Version 3 has none, whatever is configured.
             _ if self.version == Version::V3 => Ok(()),
-            (Authentication::None, Authentication::None) => Ok(()),
+            (Authentication::None, Authentication::None)
+            | (Authentication::Header, Authentication::Header) => Ok(()),
             (Authentication::Pass(_), ours @ Authentication::Pass(_)) => {
                 if theirs.same_data(ours) {
                     Ok(())
@@ -298,15 +339,20 @@ impl Ladder {
         datagram: &Datagram<'_>,
         advertisement: &Advertisement,
         interval: AdverInterval,
+        proof: Proof,
     ) -> Result<Oddities, DiscardReason> {
         let mut oddities = Oddities::NONE;
+        if proof.is_skewed() {
+            oddities = oddities.with(Oddity::ClockSkew);
+        }
         if interval != self.adver_interval {
             oddities = oddities.with(Oddity::Interval);
         }
         if self.owner {
             oddities = oddities.with(Oddity::OwnerConflict);
         }
-        if !advertisement.addresses.same_set(&self.addresses) {
+        let known = self.addresses_known_from == Some(datagram.source);
+        if !known && !advertisement.addresses.same_set(&self.addresses) {
             if self.strict && self.version == Version::V2 && !advertisement.priority.is_owner() {
                 return Err(DiscardReason::AddressList);
             }

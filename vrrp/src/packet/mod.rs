@@ -4,7 +4,10 @@ mod authentication;
 mod checksum;
 mod datagram;
 mod discard;
+mod header;
 mod ladder;
+mod protection;
+mod trailer;
 mod v2;
 mod v3;
 
@@ -16,7 +19,10 @@ pub(crate) use checksum::ipv4_header_checksum;
 pub use checksum::{ChecksumCoverage, ChecksumForm};
 pub use datagram::Datagram;
 pub use discard::DiscardReason;
+pub use header::AuthenticationHeader;
 pub use ladder::{Accepted, Ladder, Oddities, Oddity, Transport, UnicastPeer};
+pub use protection::Protection;
+pub use trailer::{Trailer, TrailerConfig, TrailerError, TrailerKey, TrailerMode};
 
 use crate::{AdverInterval, Family, Priority, Version, VirtualAddresses, Vrid};
 
