@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::ready::{Config, Family, Transport, VirtualAddress};
+use config::ready::{Config, Transport, VirtualAddress};
 use futures_util::FutureExt as _;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::Interest;
@@ -29,7 +29,7 @@ use super::deadlines::Deadlines;
 use super::discards::DiscardLog;
 use super::instance::{AddressWork, Heard, Instance, Surroundings};
 use super::realtime;
-use super::socket::{AdvertSocket, Envelope, LARGEST_PACKET};
+use super::socket::{AdvertSocket, Carrier, Envelope, LARGEST_PACKET};
 use super::suspend::SuspendWatch;
 use super::timer::Timer;
 use super::{Command, EngineHandle, EngineStatus};
@@ -144,13 +144,13 @@ struct Done {
     failures: Vec<(VirtualAddress, HoldError)>,
 }
 
-type SocketKey = (u32, Family);
+type SocketKey = (u32, Carrier);
 
 struct Loop {
     instances: Vec<Option<Instance>>,
     sockets: HashMap<SocketKey, AdvertSocket>,
-    /// Which instances an advert is for: interface, family, VRID.
-    addressees: HashMap<(u32, Family, u8), Vec<usize>>,
+    /// Which instances an advert is for: interface, carrier, VRID.
+    addressees: HashMap<(u32, Carrier, u8), Vec<usize>>,
     poll: Arc<Epoll>,
     hold: Hold,
     monitor: Monitor,
@@ -342,7 +342,7 @@ impl Loop {
         let lateness = Instant::now().saturating_duration_since(deadline);
         if !instance.is_active() {
             // H-6: what is waiting in the socket may say that somebody is active after all.
-            if let Some(key) = instance.ifindex.map(|index| (index, instance.config.family)) {
+            if let Some(key) = instance.ifindex.map(|index| (index, instance.carrier())) {
                 for _ in 0..BACKLOG {
                     if self.read_socket(key) != Some(BATCH) {
                         break;
@@ -359,7 +359,7 @@ impl Loop {
         let Some(instance) = self.instances[id].as_mut() else { return };
         instance.lateness = lateness;
         // An Active may have been replaced meanwhile; a Backup may have missed adverts that nobody kept for it.
-        let asleep = lateness > instance.router.active_down_interval();
+        let asleep = lateness > instance.longest_lateness();
         self.feed(id, if asleep { Input::Resurrected } else { Input::Timeout });
     }
 
@@ -416,13 +416,18 @@ impl AsRawFd for Shared {
     }
 }
 
-fn data_of((ifindex, family): SocketKey) -> u64 {
-    u64::from(ifindex) << 1 | u64::from(family == Family::Ipv6)
+/// Time since 1970, for signatures.
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn data_of((ifindex, carrier): SocketKey) -> u64 {
+    u64::from(ifindex) << 2 | carrier as u64
 }
 
 fn key_of(data: u64) -> SocketKey {
-    let family = if data & 1 == 1 { Family::Ipv6 } else { Family::Ipv4 };
-    (u32::try_from(data >> 1).expect("made by data_of from 32 bits"), family)
+    let carrier = Carrier::ALL[(data & 3) as usize];
+    (u32::try_from(data >> 2).expect("made by data_of from 32 bits"), carrier)
 }
 
 /// Same virtual router: it can change in place. Another one has to stop and start.

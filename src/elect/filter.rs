@@ -2,9 +2,11 @@
 //!
 //! Classic BPF, the same few instructions for one VRID as for 255: the VRID selects one bit of 256.
 
-use config::ready::Family;
 use nix::libc;
 use socket2::SockFilter;
+use vrrp::AuthenticationHeader;
+
+use super::socket::Carrier;
 
 // linux/bpf_common.h; the classes, sizes and modes are added together.
 const LDX_MSH: u16 = 0x01 | 0x10 | 0xa0; // X = 4 * (packet[k] & 0xf): length of the IPv4 header
@@ -24,7 +26,7 @@ const LDX_IMM: u16 = 0x01;
 const ALU_NEG: u16 = 0x04 | 0x80;
 
 /// Passes packets whose VRID is in `vrids` whole and drops the others.
-pub fn known_vrids(family: Family, vrids: impl IntoIterator<Item = u8>) -> Vec<SockFilter> {
+pub fn known_vrids(carrier: Carrier, vrids: impl IntoIterator<Item = u8>) -> Vec<SockFilter> {
     let mut words = [0_u32; 8];
     for vrid in vrids {
         words[usize::from(vrid) / 32] |= 1 << (vrid % 32);
@@ -32,11 +34,14 @@ pub fn known_vrids(family: Family, vrids: impl IntoIterator<Item = u8>) -> Vec<S
     let step = |code, k| SockFilter::new(code, 0, 0, k);
     let mut program = vec![
         // IPv4 raw sockets see the IP header, IPv6 ones the message; the VRID is its second octet.
-        match family {
-            Family::Ipv4 => step(LDX_MSH, 0),
-            Family::Ipv6 => step(LDX_IMM, 0),
+        match carrier {
+            Carrier::Ipv4 | Carrier::Sealed => step(LDX_MSH, 0),
+            Carrier::Ipv6 => step(LDX_IMM, 0),
         },
-        step(LD_B_IND, 1),
+        match carrier {
+            Carrier::Ipv4 | Carrier::Ipv6 => step(LD_B_IND, 1),
+            Carrier::Sealed => step(LD_B_IND, 1 + AuthenticationHeader::LEN as u32),
+        },
         step(MISC_TAX, 0),
         step(ALU_AND, 31),
         step(ST, 0), // M[0] = bit
@@ -69,10 +74,10 @@ mod tests {
     use super::*;
 
     /// The kernel itself runs the filter: on a Unix datagram socket, whose packets begin like ours.
-    fn passes(family: Family, vrids: &[u8], packet: &[u8]) -> bool {
+    fn passes(carrier: Carrier, vrids: &[u8], packet: &[u8]) -> bool {
         let (sender, receiver) = UnixDatagram::pair().unwrap();
         let receiver = socket2::Socket::from(receiver);
-        receiver.attach_filter(&known_vrids(family, vrids.iter().copied())).unwrap();
+        receiver.attach_filter(&known_vrids(carrier, vrids.iter().copied())).unwrap();
         receiver.set_nonblocking(true).unwrap();
         // A filtered datagram is dropped in silence, or refused; both mean that it did not pass.
         let _ = sender.send(packet);
@@ -90,20 +95,30 @@ mod tests {
     #[test]
     fn known_vrids_pass_whole_and_others_do_not() {
         for vrid in 1..=255 {
-            assert!(passes(Family::Ipv4, &[1, 31, 32, 51, 255, vrid], &ipv4(5, vrid)), "VRID {vrid}");
-            assert!(!passes(Family::Ipv4, &[vrid.wrapping_add(1), vrid.wrapping_add(32)], &ipv4(5, vrid)));
+            assert!(passes(Carrier::Ipv4, &[1, 31, 32, 51, 255, vrid], &ipv4(5, vrid)), "VRID {vrid}");
+            assert!(!passes(Carrier::Ipv4, &[vrid.wrapping_add(1), vrid.wrapping_add(32)], &ipv4(5, vrid)));
         }
     }
 
     #[test]
     fn ip_options_are_skipped() {
-        assert!(passes(Family::Ipv4, &[51], &ipv4(6, 51)));
-        assert!(!passes(Family::Ipv4, &[52], &ipv4(6, 51)));
+        assert!(passes(Carrier::Ipv4, &[51], &ipv4(6, 51)));
+        assert!(!passes(Carrier::Ipv4, &[52], &ipv4(6, 51)));
+    }
+
+    #[test]
+    fn authentication_headers_are_skipped() {
+        let mut packet = ipv4(5, 7);
+        packet.truncate(20);
+        packet.extend([0; AuthenticationHeader::LEN]);
+        packet.extend([0x21, 51, 100, 1]);
+        assert!(passes(Carrier::Sealed, &[51], &packet));
+        assert!(!passes(Carrier::Sealed, &[7], &packet));
     }
 
     #[test]
     fn ipv6_sockets_see_the_message_alone() {
-        assert!(passes(Family::Ipv6, &[51], &[0x31, 51, 100, 1]));
-        assert!(!passes(Family::Ipv6, &[50], &[0x31, 51, 100, 1]));
+        assert!(passes(Carrier::Ipv6, &[51], &[0x31, 51, 100, 1]));
+        assert!(!passes(Carrier::Ipv6, &[50], &[0x31, 51, 100, 1]));
     }
 }

@@ -1,16 +1,18 @@
 //! One instance: a `VirtualRouter` and what this host knows around it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::ready::{self, Effect, Family, Transport, VirtualAddress};
+use config::ready::{self, Effect, Family, HmacMode, OldUnicastChecksum, Transport, VirtualAddress};
 use vrrp::{
-    AdverInterval, Advertisement, ChecksumCoverage, Ladder, Priority, RouterConfig, UnicastPeer,
+    Accepted, AdverInterval, Advertisement, AuthenticationHeader, ChecksumCoverage, ChecksumForm, Ladder,
+    Priority, Protection, RouterConfig, Trailer, TrailerConfig, TrailerKey, TrailerMode, UnicastPeer,
     VirtualAddresses, VirtualRouter, Vrid,
 };
 
 use super::priority::{self, Object, Standing, Tracked};
+use super::socket::Carrier;
 use crate::check::Verdict;
 use crate::hold::{Link, Links};
 use crate::observe::event::{Fault, Health, Reason, State};
@@ -53,6 +55,12 @@ pub struct Instance {
     /// Source of its adverts, once known.
     pub source: Option<IpAddr>,
     pub socket_error: Option<String>,
+    /// Seals or signs its adverts and judges those of others.
+    pub protection: Protection,
+    /// Why its adverts cannot be protected as configured; then it says nothing at all.
+    protection_error: Option<String>,
+    /// Unicast peers that were heard with the checksum of keepalived up to 1.3.6: they get theirs so.
+    old_unicast_peers: BTreeSet<IpAddr>,
     pub standing: Standing,
     /// Everything that keeps it from taking part, `standing.faults` included.
     pub faults: Vec<Fault>,
@@ -97,12 +105,16 @@ impl Instance {
         };
         let source = config.source;
         let priority = config.priority;
+        let (protection, protection_error) = protection(&config);
         Self {
             router: VirtualRouter::new(router_config(&config, priority, source.unwrap_or(unknown))),
             ladder: ladder(&config, source),
             ifindex: None,
             source,
             socket_error: None,
+            protection,
+            protection_error,
+            old_unicast_peers: BTreeSet::new(),
             standing: Standing { priority, ..Standing::default() },
             faults: Vec::new(),
             state: State::Initialize,
@@ -129,6 +141,10 @@ impl Instance {
     pub fn reconfigure(&mut self, config: ready::Instance) {
         self.config = config;
         self.ladder = ladder(&self.config, self.source);
+        let (protection, error) = protection(&self.config);
+        self.protection.change(protection);
+        self.protection_error = error;
+        self.old_unicast_peers.clear();
         self.refused.clear();
     }
 
@@ -193,7 +209,7 @@ impl Instance {
             };
             faults.push(Fault::NoSourceAddress { interface: interface(), wanted: wanted.into() });
         }
-        if let Some(error) = &self.socket_error {
+        for error in self.socket_error.iter().chain(&self.protection_error) {
             faults.push(Fault::Socket { error: error.clone() });
         }
         let own_down = Fault::InterfaceDown { interface: interface() };
@@ -232,8 +248,75 @@ impl Instance {
         })
     }
 
-    /// The message of the next advert, and its IPv4 identification.
-    pub fn advert(&mut self, priority: Priority, destination: IpAddr) -> &[u8] {
+    /// What its adverts travel in.
+    pub fn carrier(&self) -> Carrier {
+        match (self.config.family, &self.config.authentication) {
+            (Family::Ipv4, ready::Authentication::Ah(_)) => Carrier::Sealed,
+            (Family::Ipv4, _) => Carrier::Ipv4,
+            (Family::Ipv6, _) => Carrier::Ipv6,
+        }
+    }
+
+    /// A timer that fires later than this means that others may have taken over meanwhile. With `timer_expired_backup` an
+    /// Active asks whether a Backup of that priority would have, counted from its last advert.
+    pub fn longest_lateness(&self) -> Duration {
+        let own = self.router.active_down_interval();
+        match self.config.timer_expired_backup {
+            Some(priority) if self.is_active() => {
+                let (version, interval) = (self.ladder.version, self.ladder.adver_interval);
+                let adverts = self.config.down_timer_adverts;
+                let down = vrrp::active_down_interval(version, Priority::new(priority), interval, adverts);
+                own.min(down.saturating_sub(interval.as_duration()))
+            }
+            _ => own,
+        }
+    }
+
+    /// What an accepted advert says about its sender, for those to come; a sentence when people should know.
+    pub fn note_sender(&mut self, accepted: &Accepted) -> Option<String> {
+        let source = accepted.source;
+        if self.config.skip_address_check {
+            self.ladder.addresses_known_from = Some(source);
+        }
+        let name = &self.config.name;
+        if accepted.checksum_form == ChecksumForm::MulticastPseudoHeader {
+            let is_new = self.old_unicast_peers.insert(source);
+            return is_new.then(|| {
+                format!(
+                    "{name}: {source} sums unicast adverts as keepalived up to 1.3.6 does; it gets ours so too \
+                     (old_unicast_checksum never turns that off)"
+                )
+            });
+        }
+        self.old_unicast_peers.remove(&source);
+        None
+    }
+
+    /// Number that the next advert is sealed or signed with, one for all of its copies; 0 for neither.
+    pub fn next_sequence(&mut self, clock: Duration) -> u64 {
+        match &mut self.protection {
+            Protection::None => 0,
+            Protection::Header(header) => header.next_sequence().into(),
+            Protection::Trailer(trailer) => trailer.next_sequence(clock),
+        }
+    }
+
+    /// Who seals the next advert.
+    pub fn seal(&self, sequence: u64) -> Option<(&AuthenticationHeader, u32)> {
+        match &self.protection {
+            // Made by `next_sequence` from 32 bits.
+            Protection::Header(header) => Some((header, u32::try_from(sequence).ok()?)),
+            Protection::None | Protection::Trailer(_) => None,
+        }
+    }
+
+    /// What [`Instance::compose`] made.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// Makes the message of the next advert.
+    pub fn compose(&mut self, priority: Priority, destination: IpAddr, sequence: u64) {
         let source = self.source.unwrap_or(destination);
         let version = self.ladder.version;
         let advertisement = Advertisement {
@@ -249,10 +332,28 @@ impl Instance {
             authentication: self.ladder.authentication,
         };
         let message_only = self.config.checksum_message_only;
-        let coverage = ChecksumCoverage::for_sending(version, source, destination, message_only);
+        let coverage = if self.sums_as_of_old(version, destination) {
+            ChecksumCoverage::old_unicast(source)
+        } else {
+            ChecksumCoverage::for_sending(version, source, destination, message_only)
+        };
         self.message.clear();
         advertisement.emit(coverage, &mut self.message);
-        &self.message
+        if let Protection::Trailer(trailer) = &self.protection
+            && trailer.signs()
+        {
+            trailer.sign(sequence, source, &mut self.message);
+        }
+    }
+
+    fn sums_as_of_old(&self, version: vrrp::Version, destination: IpAddr) -> bool {
+        let applies = version == vrrp::Version::V3 && destination.is_ipv4() && !destination.is_multicast();
+        applies
+            && match self.config.old_unicast_checksum {
+                OldUnicastChecksum::Always => true,
+                OldUnicastChecksum::Detect => self.old_unicast_peers.contains(&destination),
+                OldUnicastChecksum::Never => false,
+            }
     }
 
     /// keepalived's own counter: 1, 2, 3, …; 0 would let the kernel choose.
@@ -369,7 +470,7 @@ fn ladder(config: &ready::Instance, source: Option<IpAddr>) -> Ladder {
         authentication: match config.authentication {
             ready::Authentication::None => vrrp::Authentication::None,
             ready::Authentication::Pass(password) => vrrp::Authentication::Pass(password),
-            ready::Authentication::Ah(_) => unreachable!("refused by the configuration"),
+            ready::Authentication::Ah(_) => vrrp::Authentication::Header,
         },
         addresses: VirtualAddresses::of_family(family, advertised),
         transport: match &config.transport {
@@ -388,9 +489,36 @@ fn ladder(config: &ready::Instance, source: Option<IpAddr>) -> Ladder {
             },
         },
         owner: config.priority == OWNER,
+        owner_ignores_adverts: config.owner_ignores_adverts,
+        addresses_known_from: None,
+        accept_old_unicast_checksum: config.old_unicast_checksum != OldUnicastChecksum::Never,
         strict: config.strict,
         accept_no_addresses: false,
         kernel_verified_checksum: config.family == Family::Ipv6,
+    }
+}
+
+/// How adverts are protected. An error means that they cannot be, and nothing may go out unprotected.
+fn protection(config: &ready::Instance) -> (Protection, Option<String>) {
+    if let ready::Authentication::Ah(key) = config.authentication {
+        return (Protection::Header(AuthenticationHeader::new(key)), None);
+    }
+    let Some(hmac) = &config.hmac else { return (Protection::None, None) };
+    let keys = hmac.keys.iter().map(|key| TrailerKey { id: key.id, secret: key.secret.clone() });
+    let config = TrailerConfig {
+        keys: keys.collect(),
+        active_key: hmac.active_key,
+        time_window: hmac.time_window,
+        monotonic: hmac.monotonic,
+        mode: match hmac.mode {
+            HmacMode::Enforce => TrailerMode::Enforce,
+            HmacMode::Permissive => TrailerMode::Permissive,
+            HmacMode::ReceiveOnly => TrailerMode::ReceiveOnly,
+        },
+    };
+    match Trailer::new(config) {
+        Ok(trailer) => (Protection::Trailer(trailer), None),
+        Err(error) => (Protection::None, Some(format!("auth_hmac: {error}"))),
     }
 }
 

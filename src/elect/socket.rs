@@ -1,4 +1,5 @@
-//! Raw sockets, protocol 112: one for each interface and family, however many instances use it.
+//! Raw sockets, protocol 112 (51 with authentication headers): one for each interface and carrier, however many instances
+//! use it.
 //!
 //! IPv4 writes its own IP header (`IP_HDRINCL`), so that source, TTL and identification are ours; IPv6
 //! leaves header and checksum to the kernel and learns hop limit and destination from ancillary data.
@@ -20,12 +21,14 @@ use nix::sys::socket::{
 };
 use pnet::packet::ipv4::MutableIpv4Packet;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
-use vrrp::Datagram;
+use vrrp::{AuthenticationHeader, Datagram};
 
 use super::filter;
 
 /// IP protocol number of VRRP.
 pub const IPPROTO_VRRP: u8 = 112;
+/// IP protocol number of the authentication header.
+const IPPROTO_AH: u8 = 51;
 /// CS6, network control: what keepalived and FRR send.
 const TRAFFIC_CLASS: u8 = 0xc0;
 /// TC_PRIO_CONTROL: adverts leave a full queue first.
@@ -34,6 +37,37 @@ const QUEUE_PRIORITY: u32 = 7;
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Larger than any advert: 255 IPv6 addresses, headers and trailer.
 pub const LARGEST_PACKET: usize = 8192;
+
+/// What adverts travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Carrier {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+    /// IPv4 with an authentication header: another IP protocol, so adverts without one are never seen.
+    Sealed,
+}
+
+impl Carrier {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Ipv4, Self::Ipv6, Self::Sealed];
+
+    /// Of the addresses.
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Ipv4 | Self::Sealed => Family::Ipv4,
+            Self::Ipv6 => Family::Ipv6,
+        }
+    }
+
+    const fn protocol(self) -> u8 {
+        match self {
+            Self::Ipv4 | Self::Ipv6 => IPPROTO_VRRP,
+            Self::Sealed => IPPROTO_AH,
+        }
+    }
+}
 
 /// Cannot hear or send adverts on an interface.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +97,7 @@ pub enum SocketError {
 
 /// What one advert needs beside its message.
 #[derive(Clone, Copy, Debug)]
-pub struct Envelope {
+pub struct Envelope<'a> {
     /// Source address.
     pub source: IpAddr,
     /// Group or peer.
@@ -72,13 +106,15 @@ pub struct Envelope {
     pub ttl: u8,
     /// IPv4 identification.
     pub identification: u16,
+    /// Who seals it, with which sequence number.
+    pub seal: Option<(&'a AuthenticationHeader, u32)>,
 }
 
-/// The socket of one interface and family.
+/// The socket of one interface and carrier.
 #[derive(Debug)]
 pub struct AdvertSocket {
     socket: Socket,
-    family: Family,
+    carrier: Carrier,
     ifindex: u32,
     interface: String,
     groups: BTreeSet<IpAddr>,
@@ -89,13 +125,13 @@ impl AdvertSocket {
     ///
     /// # Errors
     /// Without CAP_NET_RAW, or when the interface went away.
-    pub fn open(family: Family, ifindex: u32, interface: &str) -> Result<Self, SocketError> {
-        let domain = match family {
+    pub fn open(carrier: Carrier, ifindex: u32, interface: &str) -> Result<Self, SocketError> {
+        let domain = match carrier.family() {
             Family::Ipv4 => Domain::IPV4,
             Family::Ipv6 => Domain::IPV6,
         };
         let open_error = |source| SocketError::Open { interface: interface.into(), source };
-        let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(IPPROTO_VRRP))))
+        let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(carrier.protocol()))))
             .map_err(open_error)?;
         let setup_error = |(operation, source)| {
             let interface = interface.into();
@@ -103,7 +139,7 @@ impl AdvertSocket {
         };
         let bound = socket.bind_device(Some(interface.as_bytes()));
         bound.map_err(|error| setup_error(("bind a socket for adverts", error)))?;
-        let this = Self { socket, family, ifindex, interface: interface.into(), groups: BTreeSet::new() };
+        let this = Self { socket, carrier, ifindex, interface: interface.into(), groups: BTreeSet::new() };
         this.set_up().map_err(setup_error)?;
         Ok(this)
     }
@@ -119,7 +155,7 @@ impl AdvertSocket {
         }
         nix::sys::socket::setsockopt(socket, sockopt::ReceiveTimestampns, &true)
             .map_err(|e| ("set SO_TIMESTAMPNS", e.into()))?;
-        match self.family {
+        match self.carrier.family() {
             Family::Ipv4 => {
                 socket.set_header_included_v4(true).map_err(|e| ("set IP_HDRINCL", e))?;
                 socket.set_multicast_loop_v4(false).map_err(|e| ("clear IP_MULTICAST_LOOP", e))?;
@@ -175,7 +211,7 @@ impl AdvertSocket {
     /// # Errors
     /// From the kernel.
     pub fn accept_only(&self, vrids: impl IntoIterator<Item = u8>) -> io::Result<()> {
-        self.socket.attach_filter(&filter::known_vrids(self.family, vrids))
+        self.socket.attach_filter(&filter::known_vrids(self.carrier, vrids))
     }
 
     /// Interface index that the socket is bound to.
@@ -187,7 +223,7 @@ impl AdvertSocket {
     ///
     /// # Errors
     /// From the kernel; `WouldBlock` when the queue is full.
-    pub fn send(&self, envelope: &Envelope, message: &[u8], scratch: &mut Vec<u8>) -> io::Result<()> {
+    pub fn send(&self, envelope: &Envelope<'_>, message: &[u8], scratch: &mut Vec<u8>) -> io::Result<()> {
         match (envelope.source, envelope.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let header = Ipv4Header {
@@ -196,7 +232,10 @@ impl AdvertSocket {
                     ttl: envelope.ttl,
                     identification: envelope.identification,
                 };
-                header.put_before(message, scratch);
+                match envelope.seal {
+                    None => header.put_before(IPPROTO_VRRP, &[], message, scratch),
+                    Some((key, sequence)) => header.put_sealed(key, sequence, message, scratch),
+                }
                 let address = SockAddr::from(SocketAddrV4::new(destination, 0));
                 self.socket.send_to(scratch, &address).map(drop)
             }
@@ -265,7 +304,7 @@ impl AdvertSocket {
         }
         let sender = message.address;
         let length = message.bytes;
-        let source: IpAddr = match (self.family, sender) {
+        let source: IpAddr = match (self.carrier.family(), sender) {
             (Family::Ipv4, Some(sender)) => {
                 sender.as_sockaddr_in().map_or(Ipv4Addr::UNSPECIFIED, SockaddrIn::ip).into()
             }
@@ -276,9 +315,9 @@ impl AdvertSocket {
             (Family::Ipv6, None) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let message = &buffer[..length];
-        let datagram = match self.family {
+        let datagram = match self.carrier.family() {
             Family::Ipv4 => Datagram::from_ipv4(message),
-            Family::Ipv6 => Ok(Datagram { source, destination: destination.into(), ttl: hop_limit, message }),
+            Family::Ipv6 => Ok(Datagram::new(source, destination.into(), hop_limit, message)),
         };
         Ok(Some(Received { source, arrival: arrival(stamp), datagram }))
     }
@@ -326,9 +365,18 @@ struct Ipv4Header {
 impl Ipv4Header {
     const LENGTH: usize = 20;
 
-    fn put_before(self, message: &[u8], packet: &mut Vec<u8>) {
+    /// The header covers its own length, so it is there before the authentication header is made.
+    fn put_sealed(self, key: &AuthenticationHeader, sequence: u32, message: &[u8], packet: &mut Vec<u8>) {
+        const END: usize = Ipv4Header::LENGTH + AuthenticationHeader::LEN;
+        self.put_before(IPPROTO_AH, &[0; AuthenticationHeader::LEN], message, packet);
+        let sealed = key.seal(&packet[..Self::LENGTH], sequence, message);
+        packet[Self::LENGTH..END].copy_from_slice(&sealed);
+    }
+
+    fn put_before(self, protocol: u8, between: &[u8], message: &[u8], packet: &mut Vec<u8>) {
         packet.clear();
         packet.resize(Self::LENGTH, 0);
+        packet.extend_from_slice(between);
         packet.extend_from_slice(message);
         let length = u16::try_from(packet.len()).expect("an advert has at most 255 addresses");
         let mut header = MutableIpv4Packet::new(packet).expect("20 octets are there");
@@ -338,7 +386,7 @@ impl Ipv4Header {
         header.set_total_length(length);
         header.set_identification(self.identification);
         header.set_ttl(self.ttl);
-        header.set_next_level_protocol(pnet::packet::ip::IpNextHeaderProtocol::new(IPPROTO_VRRP));
+        header.set_next_level_protocol(pnet::packet::ip::IpNextHeaderProtocol::new(protocol));
         header.set_source(self.source);
         header.set_destination(self.destination);
         // The kernel fills the header's checksum.
@@ -387,12 +435,34 @@ mod tests {
             ttl: 255,
             identification: 1,
         }
-        .put_before(&message, &mut packet);
+        .put_before(IPPROTO_VRRP, &[], &message, &mut packet);
         let captured = [
             0x45, 0xc0, 0x00, 0x28, 0x00, 0x01, 0x00, 0x00, 0xff, 0x70, 0x00, 0x00, 0xc0, 0x00, 0x02, 0x01,
             0xe0, 0x00, 0x00, 0x12,
         ];
         assert_eq!(packet[..20], captured);
         assert_eq!(packet[20..], message);
+    }
+
+    /// T05 of the reference vectors: keepalived 2.2.7, `auth_type AH`, captured. The kernel fills octets 10 and 11.
+    #[test]
+    fn a_sealed_advert_is_keepalived_s() {
+        let message =
+            [0x21, 0x33, 0x78, 0x01, 0x02, 0x01, 0xa2, 0x65, 0xc0, 0x00, 0x02, 0x64, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut packet = Vec::new();
+        let header = Ipv4Header {
+            source: "192.0.2.1".parse().unwrap(),
+            destination: "224.0.0.18".parse().unwrap(),
+            ttl: 255,
+            identification: 1,
+        };
+        header.put_sealed(&AuthenticationHeader::new(*b"ahkey123"), 1, &message, &mut packet);
+        let captured = [
+            0x45, 0xc0, 0x00, 0x40, 0x00, 0x01, 0x00, 0x00, 0xff, 0x33, 0x00, 0x00, 0xc0, 0x00, 0x02, 0x01,
+            0xe0, 0x00, 0x00, 0x12, 0x70, 0x04, 0x00, 0x00, 0xc0, 0x00, 0x02, 0x01, 0x00, 0x00, 0x00, 0x01,
+            0x78, 0x10, 0x3b, 0xff, 0xc1, 0xb4, 0x30, 0x97, 0x90, 0x6f, 0x74, 0x04,
+        ];
+        assert_eq!(packet[..44], captured);
+        assert_eq!(packet[44..], message);
     }
 }

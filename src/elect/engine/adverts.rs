@@ -67,8 +67,12 @@ impl Loop {
             if !matches!(instance.state, State::Backup | State::Active) {
                 continue;
             }
-            match instance.ladder.judge(datagram) {
+            match instance.ladder.judge_protected(datagram, &mut instance.protection, wall_clock()) {
                 Ok(accepted) => {
+                    let news = instance.note_sender(&accepted);
+                    if let Some(text) = news {
+                        self.events.send(Kind::Notice { text });
+                    }
                     instance.counters.adverts_received += 1;
                     if accepted.priority == Priority::RELEASE {
                         instance.counters.priority_zero_received += 1;
@@ -131,17 +135,17 @@ impl Loop {
         let links = self.hold.links();
         let Some(instance) = self.instances[id].as_mut().filter(|instance| !instance.retired) else { return };
         let ifindex = links.by_name(&instance.config.interface).map(|link| link.index);
-        let family = instance.config.family;
+        let carrier = instance.carrier();
         instance.socket_error = None;
         let Some(ifindex) = ifindex else {
             return;
         };
-        let key = (ifindex, family);
+        let key = (ifindex, carrier);
         let is_new = !self.sockets.contains_key(&key);
         let opened = match self.sockets.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                AdvertSocket::open(family, ifindex, &instance.config.interface).map(|socket| {
+                AdvertSocket::open(carrier, ifindex, &instance.config.interface).map(|socket| {
                     let watched = EpollEvent::new(EpollFlags::EPOLLIN, data_of(key));
                     // Fails only without memory; adverts would then be read before each deadline (H-6).
                     let _ = self.poll.add(socket.as_fd(), watched);
@@ -172,9 +176,9 @@ impl Loop {
         if self.addressees.get(&(key.0, key.1, vrid)).is_some_and(|ids| ids.contains(&id)) {
             return;
         }
-        for ((_, family, other), ids) in &mut self.addressees {
-            // The interface was made anew, with another index.
-            if *family == key.1 && *other == vrid {
+        for ((_, carrier, other), ids) in &mut self.addressees {
+            // The interface was made anew, with another index, or adverts are sealed from now on, or no longer.
+            if carrier.family() == key.1.family() && *other == vrid {
                 ids.retain(|one| *one != id);
             }
         }

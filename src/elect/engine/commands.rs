@@ -113,10 +113,9 @@ impl Loop {
         }
         // Nobody listens there any more.
         self.sockets.retain(|key, _| self.addressees.keys().any(|one| (one.0, one.1) == *key));
-        let keys: BTreeSet<(u32, bool)> =
-            self.sockets.keys().map(|(index, family)| (*index, *family == Family::Ipv6)).collect();
-        for (index, is_v6) in keys {
-            self.filter_socket((index, if is_v6 { Family::Ipv6 } else { Family::Ipv4 }));
+        let keys: BTreeSet<SocketKey> = self.sockets.keys().copied().collect();
+        for key in keys {
+            self.filter_socket(key);
         }
     }
 

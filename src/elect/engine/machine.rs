@@ -130,13 +130,15 @@ impl Loop {
     pub(super) fn send_advert(&mut self, id: usize, priority: Priority) {
         let Some(instance) = self.instances[id].as_mut() else { return };
         let (Some(source), Some(ifindex)) = (instance.source, instance.ifindex) else { return };
-        let Some(socket) = self.sockets.get(&(ifindex, instance.config.family)) else { return };
+        let Some(socket) = self.sockets.get(&(ifindex, instance.carrier())) else { return };
         let identification = instance.next_identification();
+        let sequence = instance.next_sequence(wall_clock());
         let mut failed = false;
         for (destination, ttl) in instance.destinations() {
-            let message = instance.advert(priority, destination);
-            let envelope = Envelope { source, destination, ttl, identification };
-            failed |= socket.send(&envelope, message, &mut self.scratch).is_err();
+            instance.compose(priority, destination, sequence);
+            let seal = instance.seal(sequence);
+            let envelope = Envelope { source, destination, ttl, identification, seal };
+            failed |= socket.send(&envelope, instance.message(), &mut self.scratch).is_err();
         }
         let counters = &mut instance.counters;
         if failed {
