@@ -126,6 +126,7 @@
 //! | 192, 128 and 64 | 25595 |
 
 mod addresses;
+mod group;
 mod interval;
 mod mac;
 mod packet;
@@ -137,6 +138,7 @@ mod version;
 mod vrid;
 
 pub use addresses::VirtualAddresses;
+pub use group::SyncGroup;
 pub use interval::{AdverInterval, IntervalError, active_down_interval, skew_time};
 pub use mac::virtual_mac;
 pub use packet::{

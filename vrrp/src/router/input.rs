@@ -35,6 +35,14 @@ pub enum Input {
     Fault,
     /// Stop taking part.
     Shutdown,
+    /// Instead of `Timeout` in Backup: the Active_Down_Timer ran out, but other members of the sync group are not ready.
+    /// It runs once more; [`crate::SyncGroup::admit`] says when.
+    WaitForGroup,
+    /// Another member of the sync group has become Active: so does a Backup, at once.
+    GroupActive,
+    /// Another member of the sync group has given way to a better router: an Active gives up with priority 0, so that
+    /// peers do not have to miss its adverts, and listens.
+    GroupBackup,
     /// The process woke up later than it may (stopped, frozen, suspended): what it knew is old. An active router lets
     /// go; both states then listen for a full Active_Down_Interval.
     Resurrected,

@@ -51,6 +51,9 @@ impl VirtualRouter {
                 | Input::Timeout
                 | Input::Fault
                 | Input::Shutdown
+                | Input::WaitForGroup
+                | Input::GroupActive
+                | Input::GroupBackup
                 | Input::Resurrected => {}
             },
 
@@ -91,8 +94,18 @@ impl VirtualRouter {
                     Input::Shutdown => self.enter(State::Initialize, Reason::Shutdown),
                     // Adverts may have been missed. What was learned of the active router still holds.
                     Input::Resurrected => self.listen(now, active_adver_interval, None),
-                    // Too early, or it takes part already.
-                    Input::Timeout | Input::Startup => {}
+                    Input::WaitForGroup => {
+                        let active_down_timer = now + self.active_down_interval();
+                        self.state = State::Backup {
+                            active_adver_interval,
+                            active_down_timer,
+                            preempt_from,
+                            released_by,
+                        };
+                    }
+                    Input::GroupActive => self.become_active(now, Reason::Group),
+                    // Too early, it takes part already, or it is where its group goes.
+                    Input::Timeout | Input::Startup | Input::GroupBackup => {}
                 }
             }
 
@@ -115,14 +128,19 @@ impl VirtualRouter {
                 }
                 Input::Fault => self.let_go(Reason::Fault),
                 Input::Shutdown => self.let_go(Reason::Shutdown),
+                Input::GroupBackup => {
+                    self.output(Output::SendAdvertisement(Priority::RELEASE));
+                    self.output(Output::RemoveAddresses);
+                    self.listen(now, self.config.adver_interval, Some(Reason::Group));
+                }
                 Input::Resurrected => {
                     // Not with priority 0: if another router took over meanwhile, that would make its backups take
                     // over from it; if none did, they are about to.
                     self.output(Output::RemoveAddresses);
                     self.listen(now, self.config.adver_interval, Some(Reason::Resurrected));
                 }
-                // Too early, or it takes part already.
-                Input::Timeout | Input::Startup => {}
+                // Too early, it takes part already, or it is where its group goes.
+                Input::Timeout | Input::Startup | Input::WaitForGroup | Input::GroupActive => {}
             },
         }
     }

@@ -77,6 +77,8 @@ pub enum Reason {
     Shutdown,
     /// It woke up too late to trust what it knew.
     Resurrected,
+    /// Another member of its sync group did the same.
+    Group,
 }
 
 impl fmt::Display for Reason {
@@ -93,6 +95,7 @@ impl fmt::Display for Reason {
             Self::Fault => f.write_str("cannot take part"),
             Self::Shutdown => f.write_str("told to stop"),
             Self::Resurrected => f.write_str("woke up too late"),
+            Self::Group => f.write_str("another member of its sync group did"),
         }
     }
 }
