@@ -71,6 +71,7 @@ pub fn sentence(kind: &Kind) -> String {
         Kind::Transition { instance, from, to, reason, priority } => {
             format!("{instance}: {from} -> {to} (priority {priority}): {reason}")
         }
+        Kind::Group { group, from, to, reason } => format!("group {group}: {from} -> {to}: {reason}"),
         Kind::Priority { instance, state, from, to, because } => {
             format!("{instance}: {state}, priority {from} -> {to}: {because}")
         }

@@ -188,6 +188,10 @@ impl Shared {
         for instance in &mut instances {
             instance.why = explain::why(instance);
         }
+        let mut groups = engine.groups;
+        for group in &mut groups {
+            group.why = explain::group(group);
+        }
         Ok(Status {
             version: format!("vipd {}", env!("CARGO_PKG_VERSION")),
             pid: std::process::id(),
@@ -195,6 +199,7 @@ impl Shared {
             started: self.started,
             configuration: self.options.files.iter().map(|file| file.display().to_string()).collect(),
             instances,
+            groups,
             checks: running.checks.status(),
             listeners: running.forward.as_ref().map(Forward::status).unwrap_or_default(),
             dropped: Dropped { events: self.events.dropped(), log_lines: (self.dropped_lines)() },
@@ -336,6 +341,7 @@ impl Running {
             .instances
             .iter()
             .flat_map(|instance| &instance.track_checks)
+            .chain(self.config.sync_groups.iter().flat_map(|group| &group.track_checks))
             .map(|track| track.check.as_str())
             .collect();
         tracked.sort_unstable();

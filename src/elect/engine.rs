@@ -6,6 +6,7 @@
 mod addresses;
 mod adverts;
 mod commands;
+mod groups;
 mod machine;
 mod news;
 
@@ -31,6 +32,7 @@ use super::instance::{AddressWork, Heard, Instance, Surroundings};
 use super::realtime;
 use super::socket::{AdvertSocket, Carrier, Envelope, LARGEST_PACKET};
 use super::suspend::SuspendWatch;
+use super::sync::Group;
 use super::timer::Timer;
 use super::{Command, EngineHandle, EngineStatus};
 use crate::announce::{Announcer, Target};
@@ -148,6 +150,8 @@ type SocketKey = (u32, Carrier);
 
 struct Loop {
     instances: Vec<Option<Instance>>,
+    /// In the order of the configuration.
+    groups: Vec<Group>,
     sockets: HashMap<SocketKey, AdvertSocket>,
     /// Which instances an advert is for: interface, carrier, VRID.
     addressees: HashMap<(u32, Carrier, u8), Vec<usize>>,
@@ -188,6 +192,7 @@ impl Loop {
         let (finished, finished_work) = mpsc::unbounded_channel();
         let mut this = Self {
             instances: Vec::new(),
+            groups: Vec::new(),
             sockets: HashMap::new(),
             addressees: HashMap::new(),
             poll: Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?),
@@ -301,9 +306,7 @@ impl Loop {
         }
         if self.not_before.is_some_and(|until| until <= now) {
             self.not_before = None;
-            for id in self.ids() {
-                self.refresh(id);
-            }
+            self.refresh_all(&self.ids());
         }
         if self.mend_at.is_some_and(|at| at <= now) {
             self.mend_at = None;
@@ -368,8 +371,14 @@ impl Loop {
     fn stop(&mut self, done: Option<oneshot::Sender<()>>) {
         if self.stop_by.is_none() {
             self.stop_by = Some(Instant::now() + SHUTDOWN_LIMIT);
+            for group in 0..self.groups.len() {
+                self.settle(group, self.groups[group].ids.first().copied());
+            }
             for id in self.ids() {
                 self.shut_down(id);
+            }
+            for group in 0..self.groups.len() {
+                self.settled(group);
             }
         }
         self.stopping = self.stopping.take().or(done);
@@ -460,7 +469,7 @@ fn why_nobody_is_active(now: Instant, instance: &Instance) -> Reason {
 
 /// In FAULT only until checks have given their first result.
 fn waits_only(faults: &[Fault]) -> bool {
-    faults.iter().all(|fault| matches!(fault, Fault::CheckUnknown { .. }))
+    faults.iter().all(Fault::only_waits)
 }
 
 fn count(counters: &mut BTreeMap<String, u64>, name: &str) {

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::ready::{self, Effect, Family, HmacMode, OldUnicastChecksum, Transport, VirtualAddress};
+use config::ready::{
+    self, Effect, Family, HmacMode, OldUnicastChecksum, TrackCheck, TrackInterface, Transport, VirtualAddress,
+};
 use vrrp::{
     Accepted, AdverInterval, Advertisement, AuthenticationHeader, ChecksumCoverage, ChecksumForm, Ladder,
     Priority, Protection, RouterConfig, Trailer, TrailerConfig, TrailerKey, TrailerMode, UnicastPeer,
@@ -13,6 +15,7 @@ use vrrp::{
 
 use super::priority::{self, Object, Standing, Tracked};
 use super::socket::Carrier;
+use super::sync::Membership;
 use crate::check::Verdict;
 use crate::hold::{Link, Links};
 use crate::observe::event::{Fault, Health, Reason, State};
@@ -62,8 +65,14 @@ pub struct Instance {
     /// Unicast peers that were heard with the checksum of keepalived up to 1.3.6: they get theirs so.
     old_unicast_peers: BTreeSet<IpAddr>,
     pub standing: Standing,
-    /// Everything that keeps it from taking part, `standing.faults` included.
+    /// What keeps it from taking part by itself, `standing.faults` included.
+    pub own_faults: Vec<Fault>,
+    /// Everything that does: its own, and those of others in its sync group.
     pub faults: Vec<Fault>,
+    /// Its sync group.
+    pub membership: Option<Membership>,
+    /// An owner, but not all of its sync group are.
+    pub listens_first: bool,
     pub state: State,
     pub since: SystemTime,
     pub last_reason: Option<Reason>,
@@ -116,7 +125,10 @@ impl Instance {
             protection_error,
             old_unicast_peers: BTreeSet::new(),
             standing: Standing { priority, ..Standing::default() },
+            own_faults: Vec::new(),
             faults: Vec::new(),
+            membership: None,
+            listens_first: false,
             state: State::Initialize,
             since: SystemTime::now(),
             last_reason: None,
@@ -151,7 +163,20 @@ impl Instance {
     /// What the machine is to be told after [`Instance::reconfigure`] or another standing.
     pub fn router_config(&self) -> RouterConfig {
         let source = self.source.unwrap_or(self.router.config().primary_address);
-        router_config(&self.config, self.standing.priority, source)
+        let config = router_config(&self.config, self.standing.priority, source);
+        RouterConfig { start_active: config.start_active && !self.listens_first, ..config }
+    }
+
+    /// Its own, and those of its sync group.
+    pub fn tracked_checks(&self) -> impl Iterator<Item = &TrackCheck> {
+        let group = self.membership.iter().flat_map(|place| &place.config.track_checks);
+        self.config.track_checks.iter().chain(group)
+    }
+
+    /// Its own, and those of its sync group.
+    pub fn tracked_interfaces(&self) -> impl Iterator<Item = &TrackInterface> {
+        let group = self.membership.iter().flat_map(|place| &place.config.track_interfaces);
+        self.config.track_interfaces.iter().chain(group)
     }
 
     pub fn holds(&self) -> impl Iterator<Item = &VirtualAddress> {
@@ -171,7 +196,7 @@ impl Instance {
             self.source = source.or(self.source);
             self.ladder = ladder(&self.config, self.source);
         }
-        let checks = self.config.track_checks.iter().map(|track| {
+        let checks = self.tracked_checks().map(|track| {
             let verdict = around.verdicts.get(&track.check);
             Tracked {
                 object: Object::Check(&track.check),
@@ -181,7 +206,7 @@ impl Instance {
                 detail: verdict.map_or_else(String::new, said),
             }
         });
-        let interfaces = self.config.track_interfaces.iter().map(|track| {
+        let interfaces = self.tracked_interfaces().map(|track| {
             let up = around.links.by_name(&track.interface).is_some_and(|link| link.up);
             Tracked {
                 object: Object::Interface(&track.interface),
@@ -214,7 +239,10 @@ impl Instance {
         }
         let own_down = Fault::InterfaceDown { interface: interface() };
         faults.extend(self.standing.faults.iter().filter(|fault| **fault != own_down).cloned());
-        self.faults = faults;
+        if self.membership.is_none() {
+            self.faults.clone_from(&faults);
+        }
+        self.own_faults = faults;
     }
 
     /// keepalived's choice: the first address of the interface, for IPv6 the first link-local one. A virtual
@@ -395,6 +423,7 @@ impl Instance {
             weights: self.standing.weights.clone(),
             faults: self.faults.clone(),
             last_reason: self.last_reason.clone(),
+            waits_for: Vec::new(),
             active: self.heard.filter(|_| self.state == State::Backup).map(|heard| Peer {
                 address: heard.address,
                 priority: heard.priority,

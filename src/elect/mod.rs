@@ -11,7 +11,7 @@ use config::ready::Config;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check::Verdict;
-use crate::observe::status::{Histogram, InstanceStatus};
+use crate::observe::status::{GroupStatus, Histogram, InstanceStatus};
 
 mod deadlines;
 mod discards;
@@ -22,6 +22,7 @@ pub mod priority;
 mod realtime;
 pub mod socket;
 mod suspend;
+mod sync;
 mod timer;
 
 pub use engine::{Engine, StartError};
@@ -49,6 +50,8 @@ pub enum Command {
 pub struct EngineStatus {
     /// In the order of the configuration; `why` is left empty.
     pub instances: Vec<InstanceStatus>,
+    /// In the order of the configuration; `why` is left empty.
+    pub groups: Vec<GroupStatus>,
     /// How late timers fired.
     pub lateness: Histogram,
     /// Adverts that belong to no instance, by reason.

@@ -39,7 +39,7 @@ pub(super) fn word(to: State, reason: &Reason) -> Option<Word> {
 }
 
 fn only_waits_for_checks(faults: &[Fault]) -> bool {
-    !faults.is_empty() && faults.iter().all(|fault| matches!(fault, Fault::CheckUnknown { .. }))
+    !faults.is_empty() && faults.iter().all(Fault::only_waits)
 }
 
 /// What `notify` gets after its own arguments. Names are not quoted here.

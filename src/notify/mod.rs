@@ -206,7 +206,9 @@ impl Teller {
                 }
                 self.write(&keepalived::lower_priority_line(instance, *ours));
             }
-            Kind::Check { .. }
+            // Groups have scripts of their own.
+            Kind::Group { .. }
+            | Kind::Check { .. }
             | Kind::Backend { .. }
             | Kind::AddressRestored { .. }
             | Kind::AddressRemoved { .. }

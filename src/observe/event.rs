@@ -82,6 +82,26 @@ pub enum Fault {
         /// What failed.
         error: String,
     },
+    /// Another member of its sync group cannot take part.
+    Member {
+        /// The group.
+        group: String,
+        /// Who.
+        member: String,
+        /// Why.
+        because: Box<Fault>,
+    },
+}
+
+impl Fault {
+    /// Nothing is wrong: a check has not given its first result.
+    pub fn only_waits(&self) -> bool {
+        match self {
+            Self::CheckUnknown { .. } => true,
+            Self::Member { because, .. } => because.only_waits(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -97,6 +117,9 @@ impl fmt::Display for Fault {
             Self::Check { check, detail } => write!(f, "check {check} {detail}"),
             Self::CheckUnknown { check } => write!(f, "check {check} has given no result yet"),
             Self::Socket { error } => write!(f, "{error}"),
+            Self::Member { group, member, because } => {
+                write!(f, "held in FAULT by member {member} of group {group}: {because}")
+            }
         }
     }
 }
@@ -160,6 +183,15 @@ pub enum Reason {
         /// How late.
         lateness: Duration,
     },
+    /// Another member of its sync group did the same.
+    Group {
+        /// The group.
+        group: String,
+        /// Who.
+        member: String,
+        /// Why.
+        because: Box<Reason>,
+    },
 }
 
 impl Reason {
@@ -177,6 +209,7 @@ impl Reason {
             Self::FaultCleared => "fault_cleared",
             Self::Stopped => "stopped",
             Self::Resurrected { .. } => "resurrected",
+            Self::Group { .. } => "group",
         }
     }
 }
@@ -212,6 +245,9 @@ impl fmt::Display for Reason {
             Self::Stopped => f.write_str("stopped"),
             Self::Resurrected { lateness } => {
                 write!(f, "woke up {:.3} s late, listening first", lateness.as_secs_f64())
+            }
+            Self::Group { group, member, because } => {
+                write!(f, "with member {member} of group {group}: {because}")
             }
         }
     }
@@ -265,6 +301,18 @@ pub enum Kind {
         reason: Reason,
         /// Effective priority now.
         priority: u8,
+    },
+    /// A sync group changed its state, and all its members with it. Told after the changes of its members; when the
+    /// group starts, before them.
+    Group {
+        /// Its name.
+        group: String,
+        /// State before.
+        from: State,
+        /// State now.
+        to: State,
+        /// Why the member changed that went first.
+        reason: Reason,
     },
     /// The effective priority changed.
     Priority {

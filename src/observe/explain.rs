@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use super::event::{Reason, State};
-use super::status::{InstanceStatus, Peer, Weight};
+use super::status::{GroupStatus, InstanceStatus, Peer, Weight};
 
 /// The sentence for [`InstanceStatus::why`], from all its other fields.
 ///
@@ -18,6 +18,11 @@ pub fn why(instance: &InstanceStatus) -> String {
 pub fn why_at(instance: &InstanceStatus, now: SystemTime) -> String {
     match instance.state {
         State::Active => active(instance),
+        State::Backup if !instance.waits_for.is_empty() => {
+            let mut sentence = String::from("backup: nobody better is heard, but it waits for ");
+            join(&mut sentence, instance.waits_for.iter());
+            sentence + " of its sync group, which is not ready to take over"
+        }
         State::Backup => match &instance.active {
             Some(peer) => backup_of(instance, peer),
             None => waiting(instance, now),
@@ -32,6 +37,29 @@ pub fn why_at(instance: &InstanceStatus, now: SystemTime) -> String {
         }
         State::Initialize => format!("initialize: {}", reason_or(instance, "not started yet")),
     }
+}
+
+/// The sentence for [`GroupStatus::why`], from all its other fields.
+pub fn group(group: &GroupStatus) -> String {
+    let mut sentence = format!("{}: ", group.state);
+    let reason =
+        |without: &str| group.last_reason.as_ref().map_or_else(|| without.to_owned(), ToString::to_string);
+    match group.state {
+        State::Fault if !group.held_by.is_empty() => {
+            sentence += "held ";
+            join(&mut sentence, group.held_by.iter().map(|(member, fault)| format!("by {member}: {fault}")));
+        }
+        State::Backup if !group.ready.is_empty() => {
+            sentence += "ready to take over: ";
+            sentence += &group.ready.join(", ");
+            let others: Vec<_> = group.members.iter().filter(|one| !group.ready.contains(one)).collect();
+            sentence += "; not ready: ";
+            join(&mut sentence, others.into_iter());
+        }
+        State::Initialize => sentence += &reason("not started yet"),
+        State::Active | State::Backup | State::Fault => sentence += &reason("no reason is known"),
+    }
+    sentence
 }
 
 fn active(instance: &InstanceStatus) -> String {
@@ -257,6 +285,40 @@ mod tests {
             said(&fault),
             "fault: interface eth0 is down; check chk failed 1 of 1: exited with status 1"
         );
+    }
+
+    #[test]
+    fn a_member_that_waits_names_whom() {
+        let mut waiting = instance(State::Backup);
+        waiting.waits_for = vec!["V2".into()];
+        assert_eq!(
+            said(&waiting),
+            "backup: nobody better is heard, but it waits for V2 of its sync group, which is not ready to take over"
+        );
+    }
+
+    #[test]
+    fn a_group_in_fault_names_the_member_and_its_fault() {
+        let mut status = GroupStatus {
+            name: "G1".into(),
+            state: State::Fault,
+            since: sample::now(),
+            why: String::new(),
+            members: vec!["V1".into(), "V2".into()],
+            ready: vec![],
+            held_by: vec![("V2".into(), Fault::InterfaceDown { interface: "eth1".into() })],
+            last_reason: None,
+        };
+        assert_eq!(group(&status), "fault: held by V2: interface eth1 is down");
+        status.state = State::Backup;
+        status.ready = vec!["V1".into()];
+        assert_eq!(group(&status), "backup: ready to take over: V1; not ready: V2");
+        let because = Box::new(Fault::Member {
+            group: "G1".into(),
+            member: "V2".into(),
+            because: Box::new(status.held_by[0].1.clone()),
+        });
+        assert_eq!(because.to_string(), "held in FAULT by member V2 of group G1: interface eth1 is down");
     }
 
     #[test]

@@ -161,6 +161,12 @@ pub fn log_event(event: &Event) {
         Kind::Transition { instance, from, to, reason, priority } => {
             info!(instance, %from, %to, priority, %reason, "state changed");
         }
+        Kind::Group { group, from, to: to @ State::Fault, reason } => {
+            warn!(group, %from, %to, %reason, "group changed");
+        }
+        Kind::Group { group, from, to, reason } => {
+            info!(group, %from, %to, %reason, "group changed");
+        }
         Kind::Priority { instance, state, from, to, because } => {
             info!(instance, %state, from, to, because, "priority changed");
         }

@@ -43,6 +43,7 @@ impl Collector for Snapshot {
         )?;
         out.gauges("start_time_seconds", "When the daemon started", [([], epoch(status.started))])?;
         instances(&mut out, status)?;
+        groups(&mut out, status)?;
         adverts(&mut out, status)?;
         checks(&mut out, status)?;
         listeners(&mut out, status)?;
@@ -108,6 +109,26 @@ fn instances(out: &mut Families<'_>, status: &Status) -> fmt::Result {
         "announcements_sent",
         "Gratuitous ARP and neighbour advertisements sent",
         count(|i| i.counters.announcements_sent),
+    )
+}
+
+fn groups(out: &mut Families<'_>, status: &Status) -> fmt::Result {
+    if status.groups.is_empty() {
+        return Ok(());
+    }
+    out.gauges(
+        "group_state",
+        "1 for the state that the sync group is in, 0 for the others",
+        status.groups.iter().flat_map(|group| {
+            [State::Initialize, State::Backup, State::Active, State::Fault].map(|state| {
+                ([("group", group.name.clone()), ("state", state.to_string())], one_if(group.state == state))
+            })
+        }),
+    )?;
+    out.gauges(
+        "group_state_since_seconds",
+        "When the state last changed",
+        status.groups.iter().map(|group| ([("group", group.name.clone())], epoch(group.since))),
     )
 }
 
@@ -468,6 +489,7 @@ mod tests {
     fn a_host_with_nothing_configured_has_valid_metrics() {
         let status = Status {
             instances: vec![],
+            groups: vec![],
             checks: vec![],
             listeners: vec![],
             lateness: Histogram::default(),

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use super::event::{Health, State};
-use super::status::{BackendStatus, CheckStatus, InstanceStatus, ListenerStatus, Status};
+use super::status::{BackendStatus, CheckStatus, GroupStatus, InstanceStatus, ListenerStatus, Status};
 
 /// How it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub fn render(status: &Status, now: SystemTime, style: Style) -> String {
     } else {
         page.instances(&status.instances);
     }
+    page.groups(&status.groups);
     page.checks(&status.checks);
     for listener in &status.listeners {
         page.listener(listener);
@@ -89,13 +90,33 @@ impl Page {
         }
     }
 
+    /// As the instances, with members in place of addresses.
+    fn groups(&mut self, groups: &[GroupStatus]) {
+        if groups.is_empty() {
+            return;
+        }
+        let mut rows = vec![heads(["GROUP", "STATE", "SINCE", "MEMBERS"])];
+        rows.extend(groups.iter().map(|group| {
+            vec![
+                Cell(group.name.clone(), Tone::Bold),
+                Cell(group.state.to_string(), tone(group.state)),
+                cell(ago(self.now, group.since)),
+                cell(group.members.join(", ")),
+            ]
+        }));
+        let mut lines = self.aligned(&rows).into_iter();
+        self.line("");
+        for line in lines.by_ref().take(1) {
+            self.line(&line);
+        }
+        for (group, line) in groups.iter().zip(lines) {
+            self.line(&line);
+            self.sentence(&group.why, "    ");
+        }
+    }
+
     fn row(&self, instance: &InstanceStatus) -> Vec<Cell> {
-        let (active, tone) = match instance.state {
-            State::Active => (true, Tone::Good),
-            State::Fault => (false, Tone::Bad),
-            State::Backup => (false, Tone::Bold),
-            State::Initialize => (false, Tone::Doubtful),
-        };
+        let (active, tone) = (instance.state == State::Active, tone(instance.state));
         let mut row = vec![
             Cell(instance.name.clone(), Tone::Bold),
             Cell(instance.state.to_string(), tone),
@@ -276,6 +297,15 @@ impl Page {
     }
 }
 
+fn tone(state: State) -> Tone {
+    match state {
+        State::Active => Tone::Good,
+        State::Fault => Tone::Bad,
+        State::Backup => Tone::Bold,
+        State::Initialize => Tone::Doubtful,
+    }
+}
+
 fn heads<const N: usize>(heads: [&str; N]) -> Vec<Cell> {
     heads.map(|head| Cell(head.to_owned(), Tone::Faint)).into()
 }
@@ -377,6 +407,24 @@ mod tests {
         status.listeners[0].accept_errors = 3;
         status.dropped = Dropped { events: 1, log_lines: 20 };
         golden("trouble.txt", &render(&status, sample::now(), Style { colour: false, width: 60 }));
+    }
+
+    #[test]
+    fn a_group_is_shown_with_its_members_and_why() {
+        let mut status = sample::status();
+        status.groups = vec![GroupStatus {
+            name: "G1".into(),
+            state: State::Fault,
+            since: sample::now() - Duration::from_secs(42),
+            why: "fault: held by V2: interface eth1 is down".into(),
+            members: vec!["V1".into(), "V2".into()],
+            ready: vec![],
+            held_by: vec![],
+            last_reason: None,
+        }];
+        let page = render(&status, sample::now(), Style::default());
+        let group = "GROUP  STATE  SINCE  MEMBERS\nG1     fault  42 s   V1, V2\n    fault: held by V2: interface eth1 is down\n";
+        assert!(page.contains(group), "{page}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub fn instance(name: &str) -> InstanceStatus {
             peer: Some("10.0.0.2".parse().unwrap()),
             silence: Duration::from_micros(3_609_375),
         }),
+        waits_for: vec![],
         active: None,
         source: Some("10.0.0.1".parse().unwrap()),
         advert_interval: Duration::from_secs(1),
@@ -97,6 +98,7 @@ pub fn status() -> Status {
         started: now() - Duration::from_secs(3 * 86_400 + 4 * 3600),
         configuration: vec!["/etc/vipd/vipd.toml".into()],
         instances: vec![instance("VI_1"), backup()],
+        groups: vec![],
         checks: vec![
             CheckStatus {
                 name: "apiserver".into(),

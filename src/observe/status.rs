@@ -23,6 +23,9 @@ pub struct Status {
     pub configuration: Vec<String>,
     /// Instances, in the order of the configuration.
     pub instances: Vec<InstanceStatus>,
+    /// Sync groups, in the order of the configuration.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
     /// Checks.
     pub checks: Vec<CheckStatus>,
     /// Listeners of the forwarder.
@@ -73,6 +76,9 @@ pub struct InstanceStatus {
     pub faults: Vec<Fault>,
     /// The last change.
     pub last_reason: Option<Reason>,
+    /// Members of its sync group that it waits for to become active together.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
     /// Who is active, as far as this host heard.
     pub active: Option<Peer>,
     /// Source of our adverts.
@@ -85,6 +91,27 @@ pub struct InstanceStatus {
     pub addresses: Vec<AddressStatus>,
     /// Counters.
     pub counters: Counters,
+}
+
+/// One sync group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Name.
+    pub name: String,
+    /// State of all its members.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// One plain sentence.
+    pub why: String,
+    /// Names, in the order of the configuration.
+    pub members: Vec<String>,
+    /// Backups whose timer has ended, and that wait for the others.
+    pub ready: Vec<String>,
+    /// Who keeps the group from taking part, and why.
+    pub held_by: Vec<(String, Fault)>,
+    /// The last change, of the member that went first.
+    pub last_reason: Option<Reason>,
 }
 
 /// One tracked object that moves the priority.

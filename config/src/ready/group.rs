@@ -29,3 +29,11 @@ pub struct SyncGroup {
     /// Where it begins.
     pub place: Place,
 }
+
+impl SyncGroup {
+    /// Equal, apart from where it was written.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Self { place: other.place.clone(), ..self.clone() } == *other
+    }
+}

@@ -120,9 +120,7 @@ impl Loop {
         }
         if let AddressWork::Clean(_, GONE) = done.work {
             // It counted as an ordinary address of its host for a moment.
-            for id in self.ids() {
-                self.refresh(id);
-            }
+            self.refresh_all(&self.ids());
         }
     }
 

@@ -6,19 +6,13 @@ impl Loop {
     pub(super) fn handle_command(&mut self, command: Command) {
         match command {
             Command::Verdict { check, verdict } => {
-                let concerned: Vec<usize> = self
-                    .ids()
-                    .into_iter()
-                    .filter(|id| {
-                        self.instances[*id].as_ref().is_some_and(|instance| {
-                            instance.config.track_checks.iter().any(|track| track.check == check)
-                        })
-                    })
-                    .collect();
+                let tracks = |id: &usize| {
+                    let instance = self.instances[*id].as_ref();
+                    instance.is_some_and(|one| one.tracked_checks().any(|track| track.check == check))
+                };
+                let concerned: Vec<usize> = self.ids().into_iter().filter(tracks).collect();
                 self.verdicts.insert(check, verdict);
-                for id in concerned {
-                    self.refresh(id);
-                }
+                self.refresh_all(&concerned);
             }
             Command::Status(answer) => {
                 let _ = answer.send(self.status());
@@ -40,10 +34,16 @@ impl Loop {
             .filter_map(|id| {
                 let mut status = self.instances[*id].as_ref()?.status(now, &links);
                 status.counters.announcements_sent = self.announcer.sent(*id);
+                status.waits_for = self.waits_for(*id);
                 Some(status)
             })
             .collect();
-        EngineStatus { instances, lateness: self.lateness.clone(), discarded: self.discarded.clone() }
+        EngineStatus {
+            instances,
+            groups: self.group_status(),
+            lateness: self.lateness.clone(),
+            discarded: self.discarded.clone(),
+        }
     }
 
     /// Runs another configuration: new instances start, gone ones stop, changed ones change in place.
@@ -92,6 +92,7 @@ impl Loop {
             order.push(id);
         }
         self.note_shared(config, &order);
+        let regrouped = self.form_groups(config, &order);
         for id in left.into_values() {
             self.retire(id);
         }
@@ -103,14 +104,22 @@ impl Loop {
             .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
             .map(|address| address.address)
             .collect();
-        for (id, wanted) in kept {
-            self.reconfigure(id, wanted);
-        }
         for id in &new {
             // Addresses from a former life go first, before any advert.
             self.reconcile(*id, "left from a former life");
-            self.refresh(*id);
         }
+        for id in &new {
+            self.survey(*id);
+        }
+        for id in &regrouped {
+            if let Some(instance) = self.instances[*id].as_ref() {
+                self.feed(*id, Input::Reconfigured(instance.router_config()));
+            }
+        }
+        for (id, wanted) in kept {
+            self.reconfigure(id, wanted);
+        }
+        self.refresh_all(&[new, regrouped].concat());
         // Nobody listens there any more.
         self.sockets.retain(|key, _| self.addressees.keys().any(|one| (one.0, one.1) == *key));
         let keys: BTreeSet<SocketKey> = self.sockets.keys().copied().collect();

@@ -14,6 +14,8 @@ impl Loop {
         // A machine's time never goes backwards.
         let now = now.max(instance.fed);
         instance.fed = now;
+        let input = self.admit(now, id, input);
+        let Some(instance) = self.instances[id].as_mut() else { return };
         instance.router.handle_input(now, input);
         let mut outputs: Vec<Output> = std::iter::from_fn(|| instance.router.poll_output()).collect();
         // The request for the addresses travels to the kernel by another thread; the advert goes out meanwhile.
@@ -21,12 +23,13 @@ impl Loop {
         if let Some(position) = outputs.iter().position(|output| *output == Output::AddAddresses) {
             outputs[..=position].rotate_right(1);
         }
-        for output in outputs {
-            self.handle_output(now, id, output);
+        for output in &outputs {
+            self.handle_output(now, id, *output);
         }
         let deadline = self.instances[id].as_ref().and_then(|instance| instance.router.poll_timeout());
         self.deadlines.set(id, deadline);
         self.start_work(id);
+        self.follow(now, id, &outputs);
     }
 
     pub(super) fn handle_output(&mut self, now: Instant, id: usize, output: Output) {
@@ -43,7 +46,10 @@ impl Loop {
                 self.queue(id, AddressWork::Remove);
                 self.start_work(id);
             }
-            Output::AnnounceAgain => self.announcer.lower_priority_heard(now, id),
+            Output::AnnounceAgain => {
+                self.announcer.lower_priority_heard(now, id);
+                self.advertise_with(id);
+            }
             Output::LowerPriorityHeard { source, priority } => {
                 let Some(instance) = self.instances[id].as_mut() else { return };
                 let due = instance.lower_priority_told.is_none_or(|told| now >= told + LOWER_PRIORITY_GAP);
@@ -94,6 +100,7 @@ impl Loop {
             Machine::Fault => Reason::Fault { faults: instance.faults.clone() },
             Machine::Shutdown => Reason::Stopped,
             Machine::Resurrected => Reason::Resurrected { lateness: instance.lateness },
+            Machine::Group => self.reason_of_group(id),
         };
         let to = match to {
             StateName::Initialize if matches!(reason, Reason::Fault { .. }) => State::Fault,

@@ -19,8 +19,8 @@ impl Loop {
                 self.address_news(*index, *address);
             }
             Fact::Overrun => {
+                self.refresh_all(&self.ids());
                 for id in self.ids() {
-                    self.refresh(id);
                     self.reconcile(id, APPEARED);
                 }
             }
@@ -28,20 +28,22 @@ impl Loop {
     }
 
     pub(super) fn link_news(&mut self, index: u32, name: &str) {
-        for id in self.ids() {
-            let concerned = self.instances[id].as_ref().is_some_and(|instance| {
-                instance.ifindex == Some(index)
+        let mut concerned = self.ids();
+        concerned.retain(|id| {
+            self.instances[*id].as_mut().is_some_and(|instance| {
+                let concerned = instance.ifindex == Some(index)
                     || instance.config.interface == name
-                    || instance.config.track_interfaces.iter().any(|track| track.interface == name)
-                    || instance.holds().any(|address| address.interface == name)
-            });
-            if concerned {
-                if let Some(instance) = self.instances[id].as_mut() {
+                    || instance.tracked_interfaces().any(|track| track.interface == name)
+                    || instance.holds().any(|address| address.interface == name);
+                if concerned {
                     instance.refused.clear();
                 }
-                self.refresh(id);
-                self.reconcile(id, APPEARED);
-            }
+                concerned
+            })
+        });
+        self.refresh_all(&concerned);
+        for id in concerned {
+            self.reconcile(id, APPEARED);
         }
     }
 
@@ -60,20 +62,47 @@ impl Loop {
 
     pub(super) fn address_news(&mut self, index: u32, address: IpAddr) {
         let is_virtual = self.virtual_addresses.contains(&address);
+        let mut concerned = Vec::new();
         for id in self.ids() {
             let Some(instance) = self.instances[id].as_mut() else { continue };
             if is_virtual && instance.holds().any(|one| one.address == address) {
                 instance.refused.remove(&address);
                 self.reconcile(id, APPEARED);
             } else if !is_virtual && instance.ifindex == Some(index) {
-                self.refresh(id);
+                concerned.push(id);
             }
         }
+        self.refresh_all(&concerned);
     }
 
     /// Looks at everything around an instance again and tells its machine what changed.
     pub(super) fn refresh(&mut self, id: usize) {
-        let started = self.not_before.is_none() && self.stop_by.is_none();
+        self.refresh_all(&[id]);
+    }
+
+    /// As [`Loop::refresh`]; each sync group changes once for all its members.
+    pub(super) fn refresh_all(&mut self, ids: &[usize]) {
+        let mut groups = BTreeMap::<usize, Vec<usize>>::new();
+        for id in ids {
+            if let Some(group) = self.group_of(*id) {
+                groups.entry(group).or_default().push(*id);
+            } else if let Some(faults) = self.instances[*id].as_ref().map(|one| one.faults.clone()) {
+                self.survey(*id);
+                self.take_part(*id, &faults);
+            }
+        }
+        for (group, ids) in groups {
+            self.refresh_group(group, &ids);
+        }
+    }
+
+    /// Do instances take part, if nothing prevents them?
+    pub(super) fn takes_part(&self) -> bool {
+        self.not_before.is_none() && self.stop_by.is_none()
+    }
+
+    /// Looks at everything around an instance; what keeps it from taking part is only noted.
+    pub(super) fn survey(&mut self, id: usize) {
         self.open_socket(id);
         let links = self.hold.links();
         let Some(instance) = self.instances[id].as_mut().filter(|instance| !instance.retired) else { return };
@@ -83,11 +112,8 @@ impl Loop {
             virtual_addresses: &self.virtual_addresses,
         };
         let (source, before) = (instance.source, instance.standing.clone());
-        let faults_before = instance.faults.clone();
         instance.look_around(around);
         drop(links);
-        let (state, faulty) = (instance.state, !instance.faults.is_empty());
-        let participates = matches!(state, State::Backup | State::Active);
         let new_source = instance.source.filter(|_| instance.source != source);
         let priority = instance.standing.priority;
 
@@ -97,6 +123,14 @@ impl Loop {
         if priority != before.priority {
             self.priority_changed(id, before.priority);
         }
+    }
+
+    /// Tells the machine when something keeps it from taking part, or nothing any more.
+    pub(super) fn take_part(&mut self, id: usize, faults_before: &[Fault]) {
+        let started = self.takes_part();
+        let Some(instance) = self.instances[id].as_ref().filter(|instance| !instance.retired) else { return };
+        let (state, faulty) = (instance.state, !instance.faults.is_empty());
+        let participates = matches!(state, State::Backup | State::Active);
         // A check that a reload has brought prevents nobody from going on, only from beginning.
         let waits = self.instances[id].as_ref().is_some_and(|instance| waits_only(&instance.faults));
         if participates && faulty && !waits {
@@ -113,7 +147,7 @@ impl Loop {
             let faults = instance.faults.clone();
             // Still in FAULT, perhaps for another reason: show the present one.
             instance.last_reason = Some(Reason::Fault { faults });
-            if started && waits_only(&faults_before) && !waits {
+            if started && waits_only(faults_before) && !waits {
                 // It only waited for first results until now; this is the failure that people are told of.
                 let faults = instance.faults.clone();
                 self.enter(Instant::now(), id, State::Fault, Reason::Fault { faults });
