@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
@@ -40,7 +41,7 @@ pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagno
     let checks: Vec<Check> = model.checks.into_iter().map(check).collect();
     let mut instances = Vec::new();
     for instance in model.instances {
-        instances.extend(complete_instance(instance, diagnostics));
+        instances.extend(complete_instance(instance, diagnostics).map(Arc::new));
     }
     validate::virtual_routers(&instances, diagnostics);
     let listeners = model.listeners.into_iter().map(|l| listener(l, &instances)).collect();
@@ -79,7 +80,7 @@ fn check(check: model::Check) -> Check {
     }
 }
 
-fn listener(listener: model::Listener, instances: &[Instance]) -> Listener {
+fn listener(listener: model::Listener, instances: &[Arc<Instance>]) -> Listener {
     let bind: Vec<_> = listener.bind.iter().map(|b| b.value).collect();
     let instances = match listener.instances {
         Some(named) => named.into_iter().map(|n| n.value).collect(),
@@ -109,10 +110,11 @@ fn listener(listener: model::Listener, instances: &[Instance]) -> Listener {
 }
 
 /// The instances that hold an address which is bound.
-pub(crate) fn instances_of(bind: &[SocketAddr], instances: &[Instance]) -> Vec<String> {
+pub(crate) fn instances_of(bind: &[SocketAddr], instances: &[Arc<Instance>]) -> Vec<String> {
     let bound = |ip: IpAddr| bind.iter().any(|b| b.ip() == ip);
-    let holds =
-        |instance: &&Instance| instance.addresses.iter().chain(&instance.excluded).any(|a| bound(a.address));
+    let holds = |instance: &&Arc<Instance>| {
+        instance.addresses.iter().chain(&instance.excluded).any(|a| bound(a.address))
+    };
     instances.iter().filter(holds).map(|i| i.name.clone()).collect()
 }
 

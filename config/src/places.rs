@@ -20,7 +20,7 @@ pub fn without_places(mut config: Config) -> Config {
             command.place = nowhere.clone();
         }
     }
-    for instance in &mut config.instances {
+    for instance in config.instances.iter_mut().map(Arc::make_mut) {
         instance.place = nowhere.clone();
         for address in instance.addresses.iter_mut().chain(&mut instance.excluded) {
             address.place = nowhere.clone();

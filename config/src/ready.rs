@@ -57,8 +57,8 @@ pub struct Config {
     pub engine: Engine,
     /// In the order they were written.
     pub checks: Vec<Check>,
-    /// In the order they were written.
-    pub instances: Vec<Instance>,
+    /// In the order they were written; shared by every room that keeps one.
+    pub instances: Vec<Arc<Instance>>,
     /// What the embedded forwarder listens on.
     pub listeners: Vec<Listener>,
     /// Pipes that get a line for every change.

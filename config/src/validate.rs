@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
@@ -188,7 +189,7 @@ pub(crate) fn first_address(first: &Located<model::Address>, strict: bool, diagn
 }
 
 /// No two instances may be the same virtual router.
-pub(crate) fn virtual_routers(instances: &[Instance], diagnostics: &mut Diagnostics) {
+pub(crate) fn virtual_routers(instances: &[Arc<Instance>], diagnostics: &mut Diagnostics) {
     let mut multicast: HashMap<(u8, Family, &str, IpAddr), &Instance> = HashMap::new();
     let mut unicast: HashMap<(u8, Family, &str, Option<IpAddr>), Vec<&Instance>> = HashMap::new();
     for instance in instances {

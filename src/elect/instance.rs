@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::ready::{
@@ -50,7 +51,7 @@ pub struct Heard {
 
 #[derive(Debug)]
 pub struct Instance {
-    pub config: ready::Instance,
+    pub config: Arc<ready::Instance>,
     pub router: VirtualRouter,
     pub ladder: Ladder,
     /// Index of its interface, while that exists.
@@ -107,7 +108,7 @@ pub struct Surroundings<'a> {
 }
 
 impl Instance {
-    pub fn new(config: ready::Instance, now: Instant) -> Self {
+    pub fn new(config: Arc<ready::Instance>, now: Instant) -> Self {
         let unknown = match config.family {
             Family::Ipv4 => IpAddr::from([0, 0, 0, 0]),
             Family::Ipv6 => IpAddr::from([0_u16; 8]),
@@ -150,7 +151,7 @@ impl Instance {
     }
 
     /// Runs with another configuration from now on; the state stays.
-    pub fn reconfigure(&mut self, config: ready::Instance) {
+    pub fn reconfigure(&mut self, config: Arc<ready::Instance>) {
         self.config = config;
         self.ladder = ladder(&self.config, self.source);
         let (protection, error) = protection(&self.config);

@@ -56,6 +56,7 @@ impl Loop {
             .filter_map(|id| Some((self.instances[id].as_ref().filter(|one| !one.retired)?, id)))
             .map(|(instance, id)| (instance.config.name.clone(), id))
             .collect();
+        self.instances.reserve_exact(config.instances.len());
         let mut kept = Vec::new();
         let mut new = Vec::new();
         let mut order = Vec::new();
@@ -84,7 +85,7 @@ impl Loop {
                     id
                 }
                 None => {
-                    self.instances.push(Some(Instance::new(wanted.clone(), now)));
+                    self.instances.push(Some(Instance::new(Arc::clone(wanted), now)));
                     new.push(self.instances.len() - 1);
                     self.instances.len() - 1
                 }
@@ -149,9 +150,9 @@ impl Loop {
         }
     }
 
-    pub(super) fn reconfigure(&mut self, id: usize, wanted: &config::ready::Instance) {
+    pub(super) fn reconfigure(&mut self, id: usize, wanted: &Arc<config::ready::Instance>) {
         let Some(instance) = self.instances[id].as_mut() else { return };
-        if instance.config == *wanted {
+        if Arc::ptr_eq(&instance.config, wanted) || instance.config == *wanted {
             return;
         }
         let wants = |address: &VirtualAddress| {
@@ -166,7 +167,7 @@ impl Loop {
         // What is under way may put on, or is to take off, what is no longer written.
         let moving = instance.busy || !instance.work.is_empty();
         let active = instance.is_active();
-        instance.reconfigure(wanted.clone());
+        instance.reconfigure(Arc::clone(wanted));
         if (active || moving) && !gone.is_empty() {
             self.queue(id, AddressWork::Clean(gone, GONE));
         }
