@@ -119,6 +119,7 @@ fn address(number: u8) -> VirtualAddress {
         no_prefix_route: false,
         autojoin: false,
         track: true,
+        vmac: None,
         place: Place { file: "example".into(), line: 1, column: 1 },
     }
 }

@@ -28,6 +28,7 @@ fn vip(address: &str, interface: &str) -> VirtualAddress {
         no_prefix_route: false,
         autojoin: false,
         track: true,
+        vmac: None,
         place: Place { file: "test".into(), line: 1, column: 1 },
     }
 }

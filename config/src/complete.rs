@@ -460,6 +460,7 @@ pub(crate) fn plain_address(address: IpAddr, prefix_length: u8) -> VirtualAddres
         no_prefix_route: false,
         autojoin: false,
         track: true,
+        vmac: None,
         place: Location::file(&"".into()).place,
     }
 }
