@@ -7,7 +7,7 @@ use clap::Args;
 use super::control::{Daemon, talk};
 use super::output;
 use crate::observe::client::{self, ClientError};
-use crate::observe::event::Kind;
+use crate::observe::event::{EntryNews, Kind};
 use crate::observe::history::Recorded;
 
 /// Show what happened
@@ -95,6 +95,11 @@ pub fn sentence(kind: &Kind) -> String {
         Kind::AddressFailed { instance, address, interface, error } => {
             format!("{instance}: {address} on {interface}: {error}")
         }
+        Kind::Entry { entry, news: EntryNews::Failed { error }, .. } if error.contains(entry) => {
+            error.clone()
+        }
+        Kind::Entry { instance, entry, news } if instance.is_empty() => format!("static {entry} {news}"),
+        Kind::Entry { instance, entry, news } => format!("{instance}: {entry} {news}"),
         Kind::Discarded { instance, peer, reason, detail, count } => {
             format!("{instance}: {count} packets discarded ({reason}), the last from {peer}: {detail}")
         }

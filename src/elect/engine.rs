@@ -5,10 +5,13 @@
 
 mod addresses;
 mod adverts;
+mod chores;
 mod commands;
+mod entries;
 mod groups;
 mod machine;
 mod news;
+mod statics;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -26,6 +29,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use vrrp::{Datagram, DiscardReason, Input, Output, Priority, StateName, peek_vrid};
 
+use self::chores::{Chore, Farewell};
+use self::statics::Statics;
 use super::deadlines::Deadlines;
 use super::discards::DiscardLog;
 use super::instance::{AddressWork, Heard, Instance, Surroundings};
@@ -37,7 +42,7 @@ use super::timer::Timer;
 use super::{Command, EngineHandle, EngineStatus};
 use crate::announce::{Announcer, Target};
 use crate::check::Verdict;
-use crate::hold::{Fact, Hold, HoldError, Monitor};
+use crate::hold::{Entry, Fact, Hold, HoldError, Monitor, Outcome};
 use crate::observe::event::{EventSender, Fault, Kind, Reason, State};
 use crate::observe::explain;
 use crate::observe::status::Histogram;
@@ -144,6 +149,7 @@ struct Done {
     instance: usize,
     work: AddressWork,
     failures: Vec<(VirtualAddress, HoldError)>,
+    entries: Vec<(Entry, Outcome)>,
 }
 
 type SocketKey = (u32, Carrier);
@@ -177,6 +183,10 @@ struct Loop {
     suspend: SuspendWatch,
     finished: mpsc::UnboundedSender<Done>,
     finished_work: Option<mpsc::UnboundedReceiver<Done>>,
+    statics: Statics,
+    chores: mpsc::UnboundedSender<Chore>,
+    finished_chores: Option<mpsc::UnboundedReceiver<Chore>>,
+    farewell: Farewell,
     packet: Vec<u8>,
     scratch: Vec<u8>,
     order: Vec<usize>,
@@ -190,6 +200,7 @@ impl Loop {
         // What it is refused the engine thread is refused too, and has said so.
         let (hold, monitor) = crate::hold::open_with(move || drop(realtime::apply(&options))).await?;
         let (finished, finished_work) = mpsc::unbounded_channel();
+        let (chores, finished_chores) = mpsc::unbounded_channel();
         let mut this = Self {
             instances: Vec::new(),
             groups: Vec::new(),
@@ -216,6 +227,10 @@ impl Loop {
             suspend: SuspendWatch::start(),
             finished,
             finished_work: Some(finished_work),
+            statics: Statics::default(),
+            chores,
+            finished_chores: Some(finished_chores),
+            farewell: Farewell::default(),
             packet: vec![0; LARGEST_PACKET],
             scratch: Vec::with_capacity(LARGEST_PACKET),
             order: Vec::new(),
@@ -241,6 +256,7 @@ impl Loop {
             }
         };
         let mut finished_work = self.finished_work.take().expect("taken once, here");
+        let mut finished_chores = self.finished_chores.take().expect("taken once, here");
         let _ = ready.send(Ok(()));
         loop {
             if self.is_stopped() {
@@ -261,6 +277,7 @@ impl Loop {
                 }
                 fact = self.monitor.next() => self.handle_fact(&fact),
                 Some(done) = finished_work.recv() => self.handle_done(done),
+                Some(chore) = finished_chores.recv() => self.handle_chore(chore),
                 guard = poll.readable(), if reading => {
                     if let Ok(mut guard) = guard {
                         let _ = guard.try_io(|_| match self.read_ready() {
@@ -397,7 +414,7 @@ impl Loop {
     fn is_stopped(&mut self) -> bool {
         let Some(by) = self.stop_by else { return false };
         let idle = self.instances.iter().flatten().all(|instance| !instance.busy && instance.work.is_empty());
-        let stopped = idle || by <= Instant::now();
+        let stopped = (idle && self.say_farewell()) || by <= Instant::now();
         if stopped && let Some(done) = self.stopping.take() {
             let _ = done.send(());
         }

@@ -14,11 +14,12 @@ use vrrp::{
     VirtualAddresses, VirtualRouter, Vrid,
 };
 
+use super::entries::HeldEntry;
 use super::priority::{self, Object, Standing, Tracked};
 use super::socket::Carrier;
 use super::sync::Membership;
 use crate::check::Verdict;
-use crate::hold::{Link, Links};
+use crate::hold::{Entry, Link, Links};
 use crate::observe::event::{Fault, Health, Reason, State};
 use crate::observe::status::{AddressStatus, Counters, InstanceStatus, Peer};
 
@@ -38,6 +39,10 @@ pub enum AddressWork {
     Restore(Vec<VirtualAddress>),
     /// Take off what does not belong here, and say why.
     Clean(Vec<VirtualAddress>, &'static str),
+    /// The same with routes and rules.
+    CleanEntries(Vec<Entry>, &'static str),
+    /// Put back routes and rules that are missing.
+    Recheck,
 }
 
 /// Somebody's last accepted advert.
@@ -90,6 +95,10 @@ pub struct Instance {
     /// Addresses that the kernel refused; not tried again until something changes.
     pub refused: HashSet<IpAddr>,
     pub restores: RestoreLimit,
+    /// Routes, then rules.
+    pub entries: Vec<HeldEntry>,
+    /// What it needs of what is not its own, and the kernel does not have (yet).
+    pub missing: Vec<Fault>,
     /// When the last advert of lower priority was told of.
     pub lower_priority_told: Option<Instant>,
     /// No longer configured; forgotten when the last address is off.
@@ -142,6 +151,8 @@ impl Instance {
             busy: false,
             refused: HashSet::new(),
             restores: RestoreLimit::default(),
+            entries: HeldEntry::all(&config),
+            missing: Vec::new(),
             lower_priority_told: None,
             retired: false,
             identification: 0,
@@ -159,6 +170,15 @@ impl Instance {
         self.protection_error = error;
         self.old_unicast_peers.clear();
         self.refused.clear();
+        let entries = HeldEntry::all(&self.config).into_iter();
+        self.entries = entries.map(|held| held.inherit(&self.entries)).collect();
+    }
+
+    /// Routes and rules that were held and are no longer configured; and whether there are others now.
+    pub fn entry_differences(&self, before: &[HeldEntry]) -> (Vec<Entry>, bool) {
+        let has = |all: &[HeldEntry], one: &HeldEntry| all.iter().any(|held| held.entry.is_same(&one.entry));
+        let gone = before.iter().filter(|held| !has(&self.entries, held)).map(|held| held.entry.clone());
+        (gone.collect(), self.entries.iter().any(|held| !has(before, held)))
     }
 
     /// What the machine is to be told after [`Instance::reconfigure`] or another standing.
@@ -238,6 +258,7 @@ impl Instance {
         for error in self.socket_error.iter().chain(&self.protection_error) {
             faults.push(Fault::Socket { error: error.clone() });
         }
+        faults.extend(self.missing.iter().cloned());
         let own_down = Fault::InterfaceDown { interface: interface() };
         faults.extend(self.standing.faults.iter().filter(|fault| **fault != own_down).cloned());
         if self.membership.is_none() {
@@ -442,6 +463,7 @@ impl Instance {
                     present: present(address),
                 })
                 .collect(),
+            entries: self.entries.iter().map(HeldEntry::status).collect(),
             counters: self.counters.clone(),
         }
     }

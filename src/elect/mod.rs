@@ -16,6 +16,7 @@ use crate::observe::status::{GroupStatus, Histogram, InstanceStatus};
 mod deadlines;
 mod discards;
 mod engine;
+mod entries;
 mod filter;
 mod instance;
 pub mod priority;

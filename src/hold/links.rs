@@ -102,6 +102,26 @@ pub enum Fact {
     },
     /// News were lost, and everything was read again. The facts that were found so come next.
     Overrun,
+    /// A route with one of the watched protocol numbers went away, whoever removed it.
+    RouteRemoved {
+        /// Its family.
+        is_ipv6: bool,
+        /// `None`: default.
+        destination: Option<IpAddr>,
+        /// Prefix length.
+        prefix: u8,
+        /// Its table.
+        table: u32,
+    },
+    /// A rule went away, whoever removed it.
+    RuleRemoved {
+        /// Its family.
+        is_ipv6: bool,
+        /// Its preference.
+        preference: u32,
+    },
+    /// News of routes or rules were lost.
+    EntriesUnknown,
 }
 
 /// All links, by index and by name.

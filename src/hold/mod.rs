@@ -6,11 +6,16 @@
 //! Everything here belongs to the engine thread, but for the sending of requests, which may have to wait for
 //! a lock of the kernel (`courier`).
 
+mod attributes;
 mod courier;
+mod entry;
 mod error;
 mod links;
 mod news;
 mod request;
+mod route;
+mod rule;
+mod watch;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
@@ -28,6 +33,7 @@ use rtnetlink::sys::Socket;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+pub use self::entry::{Entry, EntryError, Outcome, address_text};
 pub use self::error::HoldError;
 use self::links::{AddressKey, Change, Table};
 pub use self::links::{Fact, Link, LinkAddress, Links};
@@ -73,6 +79,7 @@ async fn connect(prepare: impl FnOnce() + Send + 'static) -> io::Result<(Hold, M
         news: RefCell::new(news),
         held: RefCell::default(),
         facts: Notify::new(),
+        watch: RefCell::default(),
     });
     Ok((Hold { handle, shared: shared.clone() }, Monitor { shared, socket }))
 }
@@ -97,9 +104,27 @@ struct Shared {
     held: RefCell<HashMap<(String, IpAddr, u8), u32>>,
     /// Facts were found while nobody waited on the socket.
     facts: Notify,
+    /// Open while there are routes or rules to look after.
+    watch: RefCell<Option<watch::Watch>>,
 }
 
 impl Hold {
+    /// From now on removals of entries like these are facts; of no others.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no socket for it.
+    pub fn watch_for<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> io::Result<()> {
+        let protocols = watch::protocols(entries);
+        let mut watch = self.shared.watch.borrow_mut();
+        if protocols.is_empty() {
+            *watch = None;
+        } else if !watch.as_ref().is_some_and(|watch| watch.covers(&protocols)) {
+            *watch = Some(watch::Watch::open(protocols)?);
+        }
+        Ok(())
+    }
+
     /// Adds all addresses; every request is sent before the first answer is waited for.
     ///
     /// Gives the failures, by position. An address that is there already is none.
@@ -185,12 +210,23 @@ impl Monitor {
                         Left::More => ready.retain_ready(),
                     }
                 }
+                () = self.shared.watch_news() => {}
             }
         }
     }
 }
 
 impl Shared {
+    /// Takes the next news of removed routes and rules.
+    async fn watch_news(&self) {
+        let Some(socket) = self.watch.borrow().as_ref().map(watch::Watch::socket) else {
+            return std::future::pending().await;
+        };
+        let Ok(mut ready) = socket.readable().await else { return std::future::pending().await };
+        self.table.borrow_mut().facts.extend(watch::read(socket.get_ref()));
+        ready.clear_ready();
+    }
+
     /// Takes the news that are there, and wakes the monitor if they hold facts.
     fn read_news(&self) -> Left {
         let mut table = self.table.borrow_mut();

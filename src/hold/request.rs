@@ -66,7 +66,7 @@ fn base(index: u32, wanted: &VirtualAddress) -> AddressMessage {
     message
 }
 
-fn finish(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
+pub(super) fn finish(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     request

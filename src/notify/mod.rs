@@ -213,6 +213,7 @@ impl Teller {
             | Kind::AddressRestored { .. }
             | Kind::AddressRemoved { .. }
             | Kind::AddressFailed { .. }
+            | Kind::Entry { .. }
             | Kind::Discarded { .. }
             | Kind::Notice { .. } => {}
         }

@@ -77,6 +77,18 @@ pub enum Fault {
         /// Its name.
         check: String,
     },
+    /// Something that it needs is on its way.
+    Preparing {
+        /// In words.
+        what: String,
+    },
+    /// A static address, route or rule of its track group is missing.
+    StaticMissing {
+        /// `route 10.0.0.0/8 via 192.0.2.1`, as it was written.
+        entry: String,
+        /// The group.
+        group: String,
+    },
     /// The sockets could not be opened.
     Socket {
         /// What failed.
@@ -97,7 +109,7 @@ impl Fault {
     /// Nothing is wrong: a check has not given its first result.
     pub fn only_waits(&self) -> bool {
         match self {
-            Self::CheckUnknown { .. } => true,
+            Self::CheckUnknown { .. } | Self::Preparing { .. } => true,
             Self::Member { because, .. } => because.only_waits(),
             _ => false,
         }
@@ -116,6 +128,10 @@ impl fmt::Display for Fault {
             }
             Self::Check { check, detail } => write!(f, "check {check} {detail}"),
             Self::CheckUnknown { check } => write!(f, "check {check} has given no result yet"),
+            Self::Preparing { what } => write!(f, "{what} are not in place yet"),
+            Self::StaticMissing { entry, group } => {
+                write!(f, "static {entry} of track group {group} is missing")
+            }
             Self::Socket { error } => write!(f, "{error}"),
             Self::Member { group, member, because } => {
                 write!(f, "held in FAULT by member {member} of group {group}: {because}")
@@ -395,6 +411,16 @@ pub enum Kind {
         /// With causes.
         error: String,
     },
+    /// Something happened to a route, a rule or a static address.
+    Entry {
+        /// Instance; empty for what is static.
+        instance: String,
+        /// `route 10.0.0.0/8 via 192.0.2.1`, as it was written.
+        entry: String,
+        /// What.
+        #[serde(flatten)]
+        news: EntryNews,
+    },
     /// Packets were discarded (at most one event a second for each reason).
     Discarded {
         /// Instance, or the interface when no instance is known.
@@ -413,6 +439,34 @@ pub enum Kind {
         /// Whole sentence.
         text: String,
     },
+}
+
+/// What happened to a route, a rule or a static address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "news")]
+pub enum EntryNews {
+    /// Somebody deleted it; it was put back.
+    Restored,
+    /// It was found where it does not belong.
+    Removed {
+        /// `left from a former life`.
+        because: String,
+    },
+    /// It could not be added or removed.
+    Failed {
+        /// With causes and place.
+        error: String,
+    },
+}
+
+impl fmt::Display for EntryNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restored => f.write_str("was deleted by somebody, and put back"),
+            Self::Removed { because } => write!(f, "removed: {because}"),
+            Self::Failed { error } => f.write_str(error),
+        }
+    }
 }
 
 /// Sends events without ever waiting: what does not fit is counted and dropped.

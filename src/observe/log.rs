@@ -12,7 +12,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use super::event::{Event, Health, Kind, State};
+use super::event::{EntryNews, Event, Health, Kind, State};
 
 /// Environment variable with the filter, which goes before the option.
 pub const FILTER_VARIABLE: &str = "VIPD_LOG";
@@ -190,6 +190,12 @@ pub fn log_event(event: &Event) {
         }
         Kind::AddressFailed { instance, address, interface, error } => {
             error!(instance, %address, interface, error, "address could not be added or removed");
+        }
+        Kind::Entry { instance, entry, news: EntryNews::Failed { error } } => {
+            error!(instance, entry, error, "route, rule or static address could not be added or removed");
+        }
+        Kind::Entry { instance, entry, news } => {
+            warn!(instance, entry, %news, "route, rule or static address changed");
         }
         Kind::Discarded { instance, peer, reason, detail, count } => {
             warn!(instance, %peer, reason, detail, count, "packets discarded");

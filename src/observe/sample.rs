@@ -41,6 +41,7 @@ pub fn instance(name: &str) -> InstanceStatus {
             interface: "eth0".into(),
             present: true,
         }],
+        entries: Vec::new(),
         counters: Counters {
             adverts_sent: 8040,
             adverts_received: 17,

@@ -89,6 +89,9 @@ pub struct InstanceStatus {
     pub active_down_interval: Duration,
     /// Addresses and whether they are here.
     pub addresses: Vec<AddressStatus>,
+    /// Routes, then rules, and whether they are here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<EntryStatus>,
     /// Counters.
     pub counters: Counters,
 }
@@ -146,6 +149,15 @@ pub struct AddressStatus {
     /// Where it belongs.
     pub interface: String,
     /// The kernel has it.
+    pub present: bool,
+}
+
+/// One virtual route or rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryStatus {
+    /// `route …` or `rule …`, as it was written.
+    pub entry: String,
+    /// It was put there, and nobody has removed it since.
     pub present: bool,
 }
 

@@ -1,5 +1,7 @@
 //! The work on addresses, and the comparison of what the kernel has with what should be.
 
+use futures_util::future::join;
+
 use super::*;
 
 impl Loop {
@@ -31,6 +33,7 @@ impl Loop {
                     instance.holds().filter(|address| !instance.owns(&links, address)).cloned().collect()
                 }
                 AddressWork::Restore(addresses) | AddressWork::Clean(addresses, _) => addresses.clone(),
+                AddressWork::Recheck | AddressWork::CleanEntries(..) => Vec::new(),
             };
             if matches!(work, AddressWork::Remove | AddressWork::Clean(..)) {
                 addresses.retain(|address| !self.is_held_by_another(id, address));
@@ -39,21 +42,28 @@ impl Loop {
                 AddressWork::Clean(_, because) => AddressWork::Clean(addresses.clone(), because),
                 work => work,
             };
+            let entries = self.entries_of(id, &work);
             let Some(instance) = self.instances[id].as_mut() else { return };
             instance.busy = true;
             let hold = self.hold.clone();
             let finished = self.finished.clone();
             let mut work = Box::pin(async move {
-                let failures = match work {
-                    AddressWork::Remove | AddressWork::Clean(..) => hold.remove(&addresses).await,
-                    AddressWork::Add | AddressWork::Restore(_) | AddressWork::Announce => {
-                        hold.add(&addresses).await
-                    }
+                let adds = !matches!(
+                    work,
+                    AddressWork::Remove | AddressWork::Clean(..) | AddressWork::CleanEntries(..)
+                );
+                // Routes may need the addresses: they come after them and go before them.
+                let (failures, outcomes) = if adds {
+                    join(hold.add(&addresses), hold.put(&entries)).await
+                } else {
+                    let (outcomes, failures) = join(hold.take(&entries), hold.remove(&addresses)).await;
+                    (failures, outcomes)
                 };
                 let failures =
                     failures.into_iter().map(|(index, error)| (addresses[index].clone(), error)).collect();
+                let entries = entries.into_iter().zip(outcomes).collect();
                 // The receiver lives as long as the loop; after it nobody asks.
-                let _ = finished.send(Done { instance: id, work, failures });
+                let _ = finished.send(Done { instance: id, work, failures, entries });
             });
             // The requests leave with the first poll, the answers are waited for beside the loop.
             if work.as_mut().now_or_never().is_none() {
@@ -104,8 +114,13 @@ impl Loop {
                     });
                 }
             }
-            AddressWork::Add | AddressWork::Remove | AddressWork::Announce => {}
+            AddressWork::Add
+            | AddressWork::Remove
+            | AddressWork::Announce
+            | AddressWork::Recheck
+            | AddressWork::CleanEntries(..) => {}
         }
+        self.entries_done(done.instance, &done.work, done.entries);
         let took_off = matches!(done.work, AddressWork::Remove | AddressWork::Clean(..));
         self.start_work(done.instance);
         self.reconcile(done.instance, APPEARED);
@@ -166,6 +181,15 @@ impl Loop {
                 self.refresh(id);
             }
             self.reconcile(id, APPEARED);
+            let lacks = |instance: &Instance| {
+                instance.entries.iter().any(|held| !held.present && held.is_looked_after())
+            };
+            if self.instances[id].as_ref().is_some_and(lacks) {
+                self.recheck(id);
+            }
+        }
+        if !self.statics.is_complete(&self.hold.links()) {
+            self.settle_statics();
         }
     }
 

@@ -105,8 +105,10 @@ impl Loop {
             .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
             .map(|address| address.address)
             .collect();
+        self.configure_statics(config);
         for id in &new {
             // Addresses from a former life go first, before any advert.
+            self.clean_entries(*id, "left from a former life");
             self.reconcile(*id, "left from a former life");
         }
         for id in &new {
@@ -120,6 +122,7 @@ impl Loop {
         for (id, wanted) in kept {
             self.reconfigure(id, wanted);
         }
+        self.watch_entries();
         self.refresh_all(&[new, regrouped].concat());
         // Nobody listens there any more.
         self.sockets.retain(|key, _| self.addressees.keys().any(|one| (one.0, one.1) == *key));
@@ -164,12 +167,20 @@ impl Loop {
             .iter()
             .chain(&wanted.excluded)
             .any(|address| !instance.holds().any(|one| is_same_address(one, address)));
+        let before = instance.entries.clone();
         // What is under way may put on, or is to take off, what is no longer written.
         let moving = instance.busy || !instance.work.is_empty();
         let active = instance.is_active();
         instance.reconfigure(Arc::clone(wanted));
+        let (gone_entries, has_more_entries) = instance.entry_differences(&before);
         if (active || moving) && !gone.is_empty() {
             self.queue(id, AddressWork::Clean(gone, GONE));
+        }
+        if (active || moving) && !gone_entries.is_empty() {
+            self.queue(id, AddressWork::CleanEntries(gone_entries, GONE));
+        }
+        if active && has_more_entries {
+            self.queue(id, AddressWork::Recheck);
         }
         if active && has_more {
             self.queue(id, AddressWork::Add);

@@ -24,7 +24,9 @@ impl Loop {
                     self.reconcile(id, APPEARED);
                 }
             }
+            Fact::RouteRemoved { .. } | Fact::RuleRemoved { .. } | Fact::EntriesUnknown => {}
         }
+        self.entry_news(fact);
     }
 
     pub(super) fn link_news(&mut self, index: u32, name: &str) {
@@ -111,6 +113,7 @@ impl Loop {
             verdicts: &self.verdicts,
             virtual_addresses: &self.virtual_addresses,
         };
+        instance.missing = self.statics.faults(&instance.config.name, &links);
         let (source, before) = (instance.source, instance.standing.clone());
         instance.look_around(around);
         drop(links);
