@@ -27,6 +27,8 @@ fn vip(address: &str, interface: &str) -> VirtualAddress {
         home: false,
         no_prefix_route: false,
         autojoin: false,
+        manage_temporary: false,
+        own_vmac: None,
         track: true,
         vmac: None,
         place: Place { file: "test".into(), line: 1, column: 1 },

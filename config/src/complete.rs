@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{
-    Announcements, Authentication, Backend, Check, Config, Control, Effect, Engine, Family, Instance,
-    Keepalive, Listener, OldUnicastChecksum, TrackCheck, TrackInterface, Transport, Version, VirtualAddress,
+    Announcements, Authentication, Backend, Check, Config, Control, Effect, Engine, Family, Firewall,
+    Instance, Keepalive, Listener, OldUnicastChecksum, StaticAddress, TrackCheck, TrackGroup, TrackInterface,
+    Transport, Version, VirtualAddress,
 };
 use crate::validate;
 
@@ -61,10 +62,27 @@ pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagno
         instances,
         listeners,
         fifos: model.fifos,
+        track_groups: model.track_groups.into_iter().map(track_group).collect(),
+        static_addresses: model.static_addresses.into_iter().map(static_address).collect(),
+        static_routes: model.static_routes,
+        static_rules: model.static_rules,
+        firewall: model.firewall.map_or_else(Firewall::default, |f| f.value),
         ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
     config
+}
+
+fn track_group(group: model::TrackGroup) -> TrackGroup {
+    TrackGroup {
+        name: group.name.value,
+        instances: group.instances.into_iter().map(|name| name.value).collect(),
+        place: group.name.at.place,
+    }
+}
+
+fn static_address(fixed: model::StaticAddress) -> StaticAddress {
+    StaticAddress { address: fixed.address.value, track_group: fixed.track_group }
 }
 
 fn check(check: model::Check) -> Check {
@@ -192,10 +210,10 @@ fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) 
         notify: meant.notify,
         wants_active: false,
         accept: true,
-        vmac: None,
-        routes: Vec::new(),
-        rules: Vec::new(),
-        promote_secondaries: false,
+        vmac: meant.vmac,
+        routes: meant.routes,
+        rules: meant.rules,
+        promote_secondaries: meant.promote_secondaries,
         track_bfd: Vec::new(),
         track_source: false,
         timer_expired_backup: None,
@@ -204,7 +222,7 @@ fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) 
         old_unicast_checksum: OldUnicastChecksum::Detect,
         hmac: None,
         smtp_alert: false,
-        extra_announcements: None,
+        extra_announcements: meant.extra_announcements,
         receive_buffer: None,
     })
 }
@@ -435,9 +453,17 @@ fn addresses(
     if let Some(first) = kept.first() {
         validate::first_address(first, strict, diagnostics);
     }
+    let (has_vmac, for_others) = (meant.vmac.is_some(), &meant.vmac_for_others);
     let finish = |address: Located<model::Address>| {
         let model::Address { interface: own, address } = address.value;
-        VirtualAddress { interface: own.map_or_else(|| interface.to_owned(), |i| i.value), ..address }
+        let on = own.map_or_else(|| interface.to_owned(), |i| i.value);
+        let at_home = on == interface && family_of(address.address) == family;
+        let own_vmac = match (at_home, for_others) {
+            (true, _) if has_vmac => None,
+            (false, Some(prefix)) => address.own_vmac.clone().or_else(|| Some(prefix.clone())),
+            _ => address.own_vmac.clone(),
+        };
+        VirtualAddress { interface: on, own_vmac, ..address }
     };
     (kept.into_iter().map(finish).collect(), excluded.into_iter().map(finish).collect())
 }
@@ -459,6 +485,8 @@ pub(crate) fn plain_address(address: IpAddr, prefix_length: u8) -> VirtualAddres
         home: false,
         no_prefix_route: false,
         autojoin: false,
+        manage_temporary: false,
+        own_vmac: None,
         track: true,
         vmac: None,
         place: Location::file(&"".into()).place,

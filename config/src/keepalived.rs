@@ -14,6 +14,7 @@ mod manual;
 mod parser;
 mod reader;
 
+pub(crate) use lower::{ip_protocol, is_interface_name, locator, mac};
 pub(crate) use manual::page as keywords_page;
 pub(crate) use reader::read_file;
 

@@ -23,6 +23,7 @@ pub mod written;
 mod complete;
 mod format;
 mod host;
+mod iproute;
 mod keepalived;
 mod places;
 mod time;

@@ -9,7 +9,8 @@ use std::time::Duration;
 pub use crate::diagnostic::Located;
 use crate::diagnostic::Location;
 use crate::ready::{
-    Announcements, Balance, Effect, Fifo, Keepalive, Probe, UnicastPeer, Version, VirtualAddress,
+    Announcements, Balance, Effect, ExtraAnnouncements, Fifo, Firewall, Keepalive, Probe, Route, Rule,
+    UnicastPeer, Version, VirtualAddress, Vmac,
 };
 
 /// Everything that was written, in all files.
@@ -39,6 +40,34 @@ pub struct Model {
     pub listeners: Vec<Listener>,
     /// Pipes.
     pub fifos: Vec<Fifo>,
+    /// Instances that need something static.
+    pub track_groups: Vec<TrackGroup>,
+    /// With their own interface each.
+    pub static_addresses: Vec<StaticAddress>,
+    /// There as long as the daemon runs.
+    pub static_routes: Vec<Route>,
+    /// There as long as the daemon runs.
+    pub static_rules: Vec<Rule>,
+    /// The nftables table.
+    pub firewall: Option<Located<Firewall>>,
+}
+
+/// Instances that need a static address, route or rule.
+#[derive(Clone, Debug)]
+pub struct TrackGroup {
+    /// Unique.
+    pub name: Located<String>,
+    /// Names of instances.
+    pub instances: Vec<Located<String>>,
+}
+
+/// An address that is there as long as the daemon runs.
+#[derive(Clone, Debug)]
+pub struct StaticAddress {
+    /// With its own interface.
+    pub address: Located<VirtualAddress>,
+    /// Name of a [`TrackGroup`].
+    pub track_group: Option<String>,
 }
 
 /// A check.
@@ -136,6 +165,18 @@ pub struct Instance {
     pub answer_higher_priority: Option<bool>,
     /// Scripts.
     pub notify: crate::ready::Notify,
+    /// A macvlan with the virtual MAC.
+    pub vmac: Option<Vmac>,
+    /// Addresses that are not on that macvlan get one of their own, with a name of this prefix.
+    pub vmac_for_others: Option<String>,
+    /// Added behind the addresses.
+    pub routes: Vec<Route>,
+    /// Added behind the routes.
+    pub rules: Vec<Rule>,
+    /// Sysctl of the interface.
+    pub promote_secondaries: bool,
+    /// Announcements on other interfaces of the same base.
+    pub extra_announcements: Option<ExtraAnnouncements>,
 }
 
 impl Instance {
@@ -173,6 +214,12 @@ impl Instance {
             answer_lower_priority: None,
             answer_higher_priority: None,
             notify: crate::ready::Notify::default(),
+            vmac: None,
+            vmac_for_others: None,
+            routes: Vec::new(),
+            rules: Vec::new(),
+            promote_secondaries: false,
+            extra_announcements: None,
         }
     }
 }

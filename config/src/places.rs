@@ -26,6 +26,8 @@ pub fn without_places(mut config: Config) -> Config {
             address.place = nowhere.clone();
         }
         let notify = &mut instance.notify;
+        instance.routes.iter_mut().for_each(|route| route.place = nowhere.clone());
+        instance.rules.iter_mut().for_each(|rule| rule.place = nowhere.clone());
         forget(&mut notify.any);
         forget(&mut notify.master);
         forget(&mut notify.backup);
@@ -34,6 +36,10 @@ pub fn without_places(mut config: Config) -> Config {
         forget(&mut notify.deleted);
         forget(&mut notify.master_rx_lower_priority);
     }
+    config.track_groups.iter_mut().for_each(|group| group.place = nowhere.clone());
+    config.static_addresses.iter_mut().for_each(|fixed| fixed.address.place = nowhere.clone());
+    config.static_routes.iter_mut().for_each(|route| route.place = nowhere.clone());
+    config.static_rules.iter_mut().for_each(|rule| rule.place = nowhere.clone());
     for listener in &mut config.listeners {
         listener.place = nowhere.clone();
         for backend in &mut listener.backends {

@@ -15,6 +15,7 @@ mod bfd;
 mod group;
 mod network;
 mod process;
+mod text;
 
 pub use bfd::{Bfd, Hmac, HmacKey, HmacMode, TrackBfd};
 pub use group::SyncGroup;
@@ -23,6 +24,7 @@ pub use network::{
     Prefix, Route, RouteOrder, RouteType, Rule, RuleAction, StaticAddress, TrackGroup, Vmac,
 };
 pub use process::{Mail, Process};
+pub(crate) use text::{route_text, rule_text};
 
 /// What nobody asked for is left out of printed configurations.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -398,6 +400,13 @@ pub struct VirtualAddress {
     pub no_prefix_route: bool,
     /// IFA_F_MCAUTOJOIN.
     pub autojoin: bool,
+    /// IFA_F_MANAGETEMPADDR, IPv6 only (`mngtmpaddr`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub manage_temporary: bool,
+    /// On a VMAC of its own over `interface` (`use_vmac`, `use_vmac_addr`); the prefix of its name. An address
+    /// of the instance's family on the instance's interface is on the instance's VMAC without this.
+    #[serde(skip_serializing_if = "is_default")]
+    pub own_vmac: Option<String>,
     /// Put it back when somebody deletes it. keepalived: not `no_track`.
     pub track: bool,
     /// On a VMAC of its own over `interface` (`use_vmac` of an address): the prefix of that one's name. Not needed

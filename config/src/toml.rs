@@ -10,6 +10,7 @@ use ::toml::de::DeTable;
 
 use crate::LoadOptions;
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
+use crate::iproute::Iproute;
 use crate::model::Model;
 use crate::ready::{Fifo, Probe};
 
@@ -17,8 +18,14 @@ mod address;
 mod check;
 mod instance;
 mod listener;
+mod network;
+mod route;
+mod rule;
 mod table;
 
+pub(crate) use network::VMAC_PREFIX;
+pub(crate) use route::{KINDS, METRICS, Unit};
+pub(crate) use rule::ACTIONS;
 use table::{Table, TextFile};
 
 /// Reads one document and adds what it means to the model.
@@ -56,7 +63,15 @@ pub(crate) fn load(
         // What the parser recovered may have lost keys: judging the rest would invent problems.
         return;
     }
-    let mut door = Door { file: &text_file, options, model, diagnostics };
+    let mut door = Door {
+        file: &text_file,
+        options,
+        model,
+        diagnostics,
+        iproute: Iproute::default(),
+        track_groups: Vec::new(),
+        next_preference: [rule::FIRST_PREFERENCE; 2],
+    };
     let span = document.span();
     let root = Table::new(document.get_ref(), text_file.location(&(span.start..span.start)));
     door.root(root);
@@ -69,6 +84,12 @@ struct Door<'a> {
     options: &'a LoadOptions,
     model: &'a mut Model,
     diagnostics: &'a mut Diagnostics,
+    /// Names of routing tables and the like.
+    iproute: Iproute,
+    /// Track groups that are named.
+    track_groups: Vec<Located<String>>,
+    /// Preferences for rules without one: IPv4, IPv6.
+    next_preference: [u32; 2],
 }
 
 impl Door<'_> {
@@ -93,6 +114,7 @@ impl Door<'_> {
             once(&mut self.model.startup_delay, delay, "engine.startup_delay", self.diagnostics);
             self.finish(engine);
         }
+        self.fixed(&mut root);
         for check in self.tables(&mut root, "check") {
             self.check(check);
         }
@@ -105,6 +127,7 @@ impl Door<'_> {
         for fifo in self.tables(&mut root, "fifo") {
             self.fifo(fifo);
         }
+        self.known_track_groups();
         self.finish(root);
     }
 

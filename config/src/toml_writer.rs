@@ -16,12 +16,15 @@ use crate::ready::{
 use crate::time::shown;
 use crate::users::Users;
 
+mod network;
+
 /// The configuration as TOML. Findings of the loading (what was dropped, and what is done instead) become
 /// comments above it.
 pub fn to_toml(config: &Config, dropped: &Diagnostics) -> String {
     let mut text = String::new();
     comments(&mut text, dropped);
     line(&mut text, "router_id", &quoted(&config.router_id));
+    network::fixed(&mut text, config);
     let mut control = String::new();
     if config.control.socket.as_os_str() != CONTROL_SOCKET {
         line(&mut control, "socket", &quoted(&config.control.socket.to_string_lossy()));
@@ -38,6 +41,7 @@ pub fn to_toml(config: &Config, dropped: &Diagnostics) -> String {
     flag(&mut engine, "log_unknown_vrids", config.engine.log_unknown_vrids, false);
     duration(&mut engine, "startup_delay", config.engine.startup_delay, Duration::ZERO);
     section(&mut text, "[engine]", &engine);
+    network::tables(&mut text, config);
     for written in &config.checks {
         section(&mut text, "[[check]]", &check(written));
     }
@@ -295,6 +299,7 @@ fn instance(instance: &Instance) -> String {
     );
     flag(&mut text, "answer_lower_priority", instance.answer_lower_priority, !instance.strict);
     flag(&mut text, "answer_higher_priority", instance.answer_higher_priority, false);
+    network::instance(&mut text, instance);
     notify(&mut text, &instance.notify);
     text
 }
@@ -348,25 +353,25 @@ fn password_value(password: &[u8; 8]) -> String {
 fn addresses(text: &mut String, key: &str, addresses: &[VirtualAddress], instance: &Instance) {
     match addresses {
         [] => {}
-        [one] => line(text, key, &format!("[{}]", address(one, instance))),
+        [one] => line(text, key, &format!("[{}]", address(one, &instance.interface))),
         several => {
             let _ = writeln!(text, "{key} = [");
             for one in several {
-                let _ = writeln!(text, "    {},", address(one, instance));
+                let _ = writeln!(text, "    {},", address(one, &instance.interface));
             }
             text.push_str("]\n");
         }
     }
 }
 
-fn address(address: &VirtualAddress, instance: &Instance) -> String {
+/// Without what stands there by default on this interface.
+fn address(address: &VirtualAddress, interface: &str) -> String {
     let with_length = |ip: std::net::IpAddr, length: u8| match (ip.is_ipv4(), length) {
         (true, 32) | (false, 128) => quoted(&ip.to_string()),
         _ => quoted(&format!("{ip}/{length}")),
     };
     let plain = complete::plain_address(address.address, address.prefix_length);
-    let default =
-        VirtualAddress { interface: instance.interface.clone(), place: address.place.clone(), ..plain };
+    let default = VirtualAddress { interface: interface.to_owned(), place: address.place.clone(), ..plain };
     let written = with_length(address.address, address.prefix_length);
     if *address == default {
         return written;
@@ -403,6 +408,8 @@ fn address(address: &VirtualAddress, instance: &Instance) -> String {
     flag(&mut body, "home", address.home, false);
     flag(&mut body, "prefix_route", !address.no_prefix_route, true);
     flag(&mut body, "autojoin", address.autojoin, false);
+    flag(&mut body, "manage_temporary", address.manage_temporary, false);
+    network::own_vmac(&mut body, address.own_vmac.as_deref());
     flag(&mut body, "track", address.track, true);
     inline(&body)
 }

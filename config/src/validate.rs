@@ -19,6 +19,10 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
     for tracked in model.instances.iter().flat_map(|i| &i.track_checks) {
         exists("check", &tracked.check, &checks, diagnostics);
     }
+    unique("track group", model.track_groups.iter().map(|g| &g.name), diagnostics);
+    for instance in model.track_groups.iter().flat_map(|g| &g.instances) {
+        exists("instance", instance, &instances, diagnostics);
+    }
     for listener in &model.listeners {
         unique("backend", listener.backends.iter().map(|b| &b.name), diagnostics);
         for check in listener.backends.iter().filter_map(|b| b.check.as_ref()) {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use config::ready::User;
+use config::ready::{Route, Rule, User};
 use config::users::Users;
 use config::{LoadOptions, Loaded, load, to_toml, without_places};
 
@@ -76,6 +76,27 @@ fn every_case_that_runs_is_the_same_when_written_as_toml() {
         running += 1;
     }
     assert!(running > 40, "{running} cases run");
+}
+
+/// The lines under a heading of a dump.
+fn dumped<'d>(dump: &'d str, heading: &str) -> Vec<&'d str> {
+    let lines = dump.lines().skip_while(|line| *line != heading).skip(1);
+    lines.take_while(|line| !line.starts_with('#')).collect()
+}
+
+#[test]
+fn routes_and_rules_are_shown_as_keepalived_shows_them() {
+    let folder = Path::new("tests/cases/routes");
+    let dump = std::fs::read_to_string(folder.join("keepalived-2.2.7.txt")).unwrap();
+    let config = load(&[&folder.join("input.conf")], &options()).config.unwrap();
+    let instance = &config.instances[0];
+    let routes = |routes: &[Route]| routes.iter().map(|r| r.text.clone()).collect::<Vec<_>>();
+    let rules = |rules: &[Rule]| rules.iter().map(|r| r.text.clone()).collect::<Vec<_>>();
+    assert_eq!(routes(&config.static_routes), dumped(&dump, "# Static Routes"));
+    assert_eq!(rules(&config.static_rules), dumped(&dump, "# Static Rules"));
+    assert_eq!(routes(&instance.routes), dumped(&dump, "# Virtual Routes"));
+    assert_eq!(rules(&instance.rules), dumped(&dump, "# Virtual Rules"));
+    assert_eq!((instance.routes.len(), instance.rules.len()), (17, 14));
 }
 
 #[test]

@@ -78,15 +78,11 @@ const fn block(name: &'static str, status: Status, inside: Context) -> Keyword {
 const MAIL: Status = Later("no mail is sent");
 const NO_SNMP: Status = Later("there is no SNMP; use the metrics");
 const NO_DBUS: Status = Later("there is no D-Bus; use the control socket");
-const NO_FIREWALL: Status = Later("no firewall rules are made");
 const NO_IPTABLES: Status = Instead("the nftables table does the work of iptables and its sets");
 const NO_IPVLAN: Status = Refused(
     "an ipvlan has the MAC address of its base, so nothing is gained over the base itself; write `use_vmac`, or leave the line out",
 );
-const NO_ROUTES: Status = Later("no routes or rules are set");
-const NO_STATIC: Status = Later("nothing static is added");
 const NO_BFD: Status = Later("there is no BFD; the peer is watched by its adverts alone");
-const NO_VMAC: Status = Later("the interface's own MAC address is used");
 const NO_LINKBEAT: Status = Later("link state comes from the kernel at once");
 const NO_HMAC: Status = Later("adverts are not signed, and signed ones are not understood");
 const NO_AFFINITY: Status = Later("the kernel chooses the processor");
@@ -156,6 +152,12 @@ pub(crate) fn parameters(name: &str) -> Option<usize> {
         | "dont_track_primary" => Some(0),
         "virtual_ipaddress" | "virtual_ipaddress_excluded" | "unicast_peer" => Some(0),
         "track_interface" | "track_script" | "track_process" => Some(0),
+        "use_vmac" | "garp_extra_if" | "vmac_garp_intvl" | "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" => {
+            None
+        }
+        "virtual_routes" | "virtual_rules" | "static_ipaddress" | "static_routes" | "static_rules" => Some(0),
+        "vmac_xmit_base" | "use_vmac_addr" | "promote_secondaries" => Some(0),
+        "nftables_counters" | "nftables_ifindex" => Some(0),
         _ => Some(1),
     }
 }
@@ -173,10 +175,10 @@ const TOP: &[Keyword] = &[
     block("vrrp_track_process", Meaning, Context::TrackProcess),
     block("track_file", Meaning, Context::TrackFile),
     block("vrrp_track_file", Meaning, Context::TrackFile),
-    block("track_group", NO_STATIC, Context::TrackGroup),
-    block("static_ipaddress", NO_STATIC, Context::Entries),
-    block("static_routes", NO_STATIC, Context::Entries),
-    block("static_rules", NO_STATIC, Context::Entries),
+    block("track_group", Meaning, Context::TrackGroup),
+    block("static_ipaddress", Meaning, Context::Entries),
+    block("static_routes", Meaning, Context::Entries),
+    block("static_rules", Meaning, Context::Entries),
     block("garp_group", Later("each interface has its own gap (`garp_interval`)"), Context::GarpGroup),
     block("linkbeat_interfaces", NO_LINKBEAT, Context::Entries),
     block("interface_up_down_delays", Later("an interface counts as down at once"), Context::Entries),
@@ -224,8 +226,8 @@ const GLOBAL: &[Keyword] = &[
     word("vrrp_garp_interval", Meaning),
     word("vrrp_gna_interval", Meaning),
     word("vrrp_min_garp", Meaning),
-    word("vrrp_garp_extra_if", NO_VMAC),
-    word("vrrp_vmac_garp_intvl", NO_VMAC),
+    word("vrrp_garp_extra_if", Meaning),
+    word("vrrp_vmac_garp_intvl", Meaning),
     word("vrrp_lower_prio_no_advert", Meaning),
     word("vrrp_higher_prio_send_advert", Meaning),
     word("vrrp_owner_ignore_adverts", Later("an owner hears adverts as any router does")),
@@ -245,12 +247,12 @@ const GLOBAL: &[Keyword] = &[
     word("vrrp_rx_bufs_multiplier", NotNeeded),
     word("vrrp_iptables", NO_IPTABLES),
     word("vrrp_ipsets", NO_IPTABLES),
-    word("nftables", NO_FIREWALL),
-    word("nftables_priority", NO_FIREWALL),
-    word("nftables_counters", NO_FIREWALL),
-    word("nftables_ifindex", NO_FIREWALL),
-    word("vmac_prefix", NO_VMAC),
-    word("vmac_addr_prefix", NO_VMAC),
+    word("nftables", Meaning),
+    word("nftables_priority", Meaning),
+    word("nftables_counters", Meaning),
+    word("nftables_ifindex", Meaning),
+    word("vmac_prefix", Meaning),
+    word("vmac_addr_prefix", Meaning),
     word("script_user", Meaning),
     word("enable_script_security", Meaning),
     word("use_symlink_paths", NotNeeded),
@@ -324,8 +326,8 @@ const GLOBAL: &[Keyword] = &[
     word("reload_file", Later("reload with a signal or the control socket")),
     word("config_save_dir", NotNeeded),
     word("tmp_config_directory", NotNeeded),
-    word("iproute_usr_dir", NotNeeded),
-    word("iproute_etc_dir", NotNeeded),
+    word("iproute_usr_dir", Meaning),
+    word("iproute_etc_dir", Meaning),
     word("vrrp_netlink_cmd_rcv_bufs", NotNeeded),
     word("vrrp_netlink_cmd_rcv_bufs_force", NotNeeded),
     word("vrrp_netlink_monitor_rcv_bufs", NotNeeded),
@@ -358,9 +360,9 @@ const INSTANCE: &[Keyword] = &[
     block("virtual_ipaddress", Meaning, Context::Entries),
     block("virtual_ipaddress_excluded", Meaning, Context::Entries),
     word("no_virtual_ipaddress", Meaning),
-    block("virtual_routes", NO_ROUTES, Context::Entries),
-    block("virtual_rules", NO_ROUTES, Context::Entries),
-    word("promote_secondaries", Later("the kernel's setting stays as it is")),
+    block("virtual_routes", Meaning, Context::Entries),
+    block("virtual_rules", Meaning, Context::Entries),
+    word("promote_secondaries", Meaning),
     word("preempt", Meaning),
     word("nopreempt", Meaning),
     word("preempt_delay", Meaning),
@@ -387,11 +389,11 @@ const INSTANCE: &[Keyword] = &[
     word("track_src_ip", Later("the source address is not watched")),
     word("old_unicast_checksum", Later("unicast adverts carry the sum of the address they are sent to")),
     word("v3_checksum_as_v2", Meaning),
-    word("use_vmac", NO_VMAC),
-    word("vmac_xmit_base", NO_VMAC),
-    word("use_vmac_addr", NO_VMAC),
+    word("use_vmac", Meaning),
+    word("vmac_xmit_base", Meaning),
+    word("use_vmac_addr", Meaning),
     word("use_ipvlan", NO_IPVLAN),
-    word("vrf", Later("the interface's own routing table is used")),
+    word("vrf", Differs("an instance needs an interface here: name the one inside the VRF")),
     word("dont_track_primary", Meaning),
     block("track_interface", Meaning, Context::Entries),
     block("track_script", Meaning, Context::Entries),
@@ -404,8 +406,8 @@ const INSTANCE: &[Keyword] = &[
     word("garp_master_refresh_repeat", Meaning),
     word("garp_lower_prio_delay", Meaning),
     word("garp_lower_prio_repeat", Meaning),
-    word("garp_extra_if", NO_VMAC),
-    word("vmac_garp_intvl", NO_VMAC),
+    word("garp_extra_if", Meaning),
+    word("vmac_garp_intvl", Meaning),
     word("lower_prio_no_advert", Meaning),
     word("higher_prio_send_advert", Meaning),
     word("owner_ignore_adverts", Later("an owner hears adverts as any router does")),
@@ -482,7 +484,7 @@ const TRACK_PROCESS: &[Keyword] = &[
     word("terminate_delay", Meaning),
 ];
 
-const TRACK_GROUP: &[Keyword] = &[block("group", Inside, Context::Entries)];
+const TRACK_GROUP: &[Keyword] = &[block("group", Meaning, Context::Entries)];
 
 const GARP_GROUP: &[Keyword] = &[
     word("garp_interval", Inside),

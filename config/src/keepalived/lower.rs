@@ -15,9 +15,19 @@ use crate::written::{Statement, Word};
 mod addresses;
 mod globals;
 mod instance;
+mod line;
+mod network;
 mod objects;
+mod routes;
+mod rules;
+mod statics;
 mod trackers;
 mod values;
+mod vmac;
+
+pub(crate) use routes::locator;
+pub(crate) use rules::ip_protocol;
+pub(crate) use vmac::{is_interface_name, mac};
 
 use globals::Globals;
 
@@ -34,7 +44,14 @@ pub(super) struct Lower<'a> {
     instances: HashMap<String, Location>,
     /// The missing user was reported.
     reported_user: bool,
+    /// Names of `track_group`s that have members.
+    track_groups: HashSet<String>,
+    /// Preferences for rules without one: IPv4, IPv6.
+    next_preference: [u32; 2],
 }
+
+/// Rules without a preference count down from here (keepalived 2.2.7).
+const FIRST_PREFERENCE: u32 = 16384;
 
 /// keepalived names each kind of tracked object in a space of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +88,8 @@ pub(super) fn lower(
         checks: HashSet::new(),
         instances: HashMap::new(),
         reported_user: false,
+        track_groups: HashSet::new(),
+        next_preference: [FIRST_PREFERENCE; 2],
     };
     for statement in statements.iter().filter(|s| s.keyword() == "global_defs") {
         lower.global_defs(statement);
@@ -81,12 +100,27 @@ pub(super) fn lower(
             "vrrp_script" => lower.vrrp_script(statement),
             "track_file" | "vrrp_track_file" => lower.track_file(statement),
             "vrrp_track_process" => lower.track_process(statement),
+            "track_group" => lower.static_track_group(statement),
             _ => {}
         }
     }
-    for statement in statements.iter().filter(|s| s.keyword() == "vrrp_instance") {
-        lower.vrrp_instance(statement);
+    // In the order of the file: rules without a preference get theirs one after the other.
+    for statement in statements {
+        match statement.keyword() {
+            "vrrp_instance" => lower.vrrp_instance(statement),
+            "static_ipaddress" => lower.static_addresses(statement),
+            "static_routes" => {
+                let routes = lower.routes(statement, true);
+                lower.model.static_routes.extend(routes);
+            }
+            "static_rules" => {
+                let rules = lower.rules(statement, true);
+                lower.model.static_rules.extend(rules);
+            }
+            _ => {}
+        }
     }
+    lower.finish_track_groups();
 }
 
 impl Lower<'_> {

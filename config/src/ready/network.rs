@@ -114,7 +114,7 @@ pub struct Route {
     /// `realms FROM/TO`: from in the upper 16 bits.
     #[serde(skip_serializing_if = "is_default")]
     pub realms: Option<u32>,
-    /// One for a plain route, several for `nexthop`, none for blackhole and the like.
+    /// One for a plain route, several for `nexthop`, none when neither a gateway nor an interface is said.
     pub next_hops: Vec<NextHop>,
     /// `expires`: seconds, IPv6 only.
     #[serde(skip_serializing_if = "is_default")]
@@ -122,10 +122,10 @@ pub struct Route {
     /// Router preference, IPv6 only: 0 medium, 1 high, 3 low (RFC 4191).
     #[serde(skip_serializing_if = "is_default")]
     pub preference: Option<u8>,
-    /// `ttl-propagate`, MPLS only.
+    /// `ttl-propagate`.
     #[serde(skip_serializing_if = "is_default")]
     pub ttl_propagate: Option<bool>,
-    /// Metrics by `RTAX_*` number: MTU 2, window 3, RTT 4 (in 1/8 ms), and so on.
+    /// Metrics by `RTAX_*` number, ascending, each once: MTU 2, window 3, RTT 4 (in 1/8 ms), and so on.
     #[serde(skip_serializing_if = "is_default")]
     pub metrics: Vec<(u16, u32)>,
     /// `RTAX_LOCK`: bit n locks metric n.
@@ -137,15 +137,29 @@ pub struct Route {
     /// How it is added.
     #[serde(skip_serializing_if = "is_default")]
     pub order: RouteOrder,
-    /// The instance lets go while somebody else has removed it. keepalived: not `no_track`.
+    /// The instance lets go while somebody else has removed it. keepalived: not `no_track`, and an
+    /// interface (2.2.7).
     pub track: bool,
     /// Static routes only.
     #[serde(skip_serializing_if = "is_default")]
     pub track_group: Option<String>,
-    /// As the operator wrote it, one line.
+    /// One line, as keepalived's dump and JSON show it.
     pub text: String,
     /// Where it was written.
     pub place: Place,
+}
+
+impl Route {
+    /// The family that its addresses say, gateways last.
+    pub(crate) fn said_family(&self) -> Option<Family> {
+        let own = self.destination.or(self.from).map(|prefix| prefix.address).or(self.source);
+        own.or_else(|| self.next_hops.iter().find_map(|hop| hop.gateway)).map(crate::complete::family_of)
+    }
+
+    /// A plain route names its interface.
+    pub(crate) fn has_interface(&self) -> bool {
+        matches!(self.next_hops.as_slice(), [hop] if hop.interface.is_some())
+    }
 }
 
 /// Where a route leads.
@@ -282,10 +296,17 @@ pub struct Rule {
     /// Static rules only.
     #[serde(skip_serializing_if = "is_default")]
     pub track_group: Option<String>,
-    /// As the operator wrote it, one line.
+    /// One line, as keepalived's dump and JSON show it.
     pub text: String,
     /// Where it was written.
     pub place: Place,
+}
+
+impl Rule {
+    /// The family that its addresses say.
+    pub(crate) fn said_family(&self) -> Option<Family> {
+        self.from.or(self.to).map(|prefix| crate::complete::family_of(prefix.address))
+    }
 }
 
 /// A macvlan interface with the virtual router's own MAC address (`use_vmac`).

@@ -19,10 +19,15 @@ impl Door<'_> {
         key: &'static str,
     ) -> Vec<Located<Address>> {
         let values = self.list(table, key);
-        values.into_iter().filter_map(|value| self.virtual_address(value)).collect()
+        values.into_iter().filter_map(|value| self.virtual_address(value, None)).collect()
     }
 
-    fn virtual_address(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Located<Address>> {
+    /// A static address has a track group and no VMAC.
+    pub(super) fn virtual_address(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        fixed: Option<&mut Option<Located<String>>>,
+    ) -> Option<Located<Address>> {
         if !matches!(value.get_ref(), DeValue::Table(_)) {
             let (at, ip, length) = self.with_length(value)?;
             let place = at.place.clone();
@@ -67,12 +72,22 @@ impl Door<'_> {
         made.no_prefix_route = self.boolean(&mut table, "prefix_route").is_some_and(|on| !on.value);
         made.autojoin = self.boolean(&mut table, "autojoin").is_some_and(|on| on.value);
         made.track = self.boolean(&mut table, "track").is_none_or(|on| on.value);
+        if let Some(temporary) = self.boolean(&mut table, "manage_temporary").filter(|on| on.value) {
+            if ip.is_ipv4() {
+                self.refuse(&temporary.at, "IPv4 has no temporary addresses", "an IPv6 address");
+            }
+            made.manage_temporary = true;
+        }
+        match fixed {
+            Some(track_group) => *track_group = self.text(&mut table, "track_group"),
+            None => made.own_vmac = self.vmac_of_address(&mut table),
+        }
         self.finish(table);
         Some(Located::new(Address { interface, address: made }, at))
     }
 
     /// `ADDRESS` or `ADDRESS/LENGTH`.
-    fn with_length(
+    pub(super) fn with_length(
         &mut self,
         value: &Spanned<DeValue<'_>>,
     ) -> Option<(crate::diagnostic::Location, IpAddr, u8)> {

@@ -75,6 +75,7 @@ impl Door<'_> {
         if let Some(notify) = self.table(&mut table, "notify") {
             instance.notify = self.notify(notify);
         }
+        self.network(&mut table, &mut instance);
         self.finish(table);
         self.model.instances.push(instance);
     }

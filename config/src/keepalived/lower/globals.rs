@@ -4,14 +4,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Located, Location};
-use crate::ready::{Fifo, User, Version};
+use crate::iproute::Iproute;
+use crate::ready::{ExtraAnnouncements, Fifo, User, Version};
 use crate::written::Statement;
 
 use super::values::Rest;
 use super::{Lower, inside, located};
 
 /// Defaults of instances and scripts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Globals {
     pub version: Version,
     pub groups: (IpAddr, IpAddr),
@@ -29,6 +30,12 @@ pub(super) struct Globals {
     /// keepalived's `default_interface`: that of static entries.
     pub default_interface: Option<Located<String>>,
     fifos: [PendingFifo; 2],
+    /// Names of routing tables and the like.
+    pub iproute: Iproute,
+    /// `vmac_prefix` and `vmac_addr_prefix`.
+    pub vmac_prefixes: (Option<Located<String>>, Option<Located<String>>),
+    /// `vrrp_garp_extra_if`.
+    pub extra_announcements: Option<ExtraAnnouncements>,
 }
 
 /// A FIFO and its script are written in two directives.
@@ -96,6 +103,9 @@ impl Default for Globals {
             script_security: false,
             default_interface: None,
             fifos: Default::default(),
+            iproute: Iproute::default(),
+            vmac_prefixes: (None, None),
+            extra_announcements: None,
         }
     }
 }
@@ -118,6 +128,9 @@ impl Lower<'_> {
             if known {
                 return;
             }
+        }
+        if self.network_global(statement) {
+            return;
         }
         match keyword {
             "router_id" => {

@@ -11,6 +11,7 @@ use crate::written::Statement;
 
 use super::globals::Garp;
 use super::values::Rest;
+use super::vmac::VmacWords;
 use super::{Kind, Lower, inside, located};
 
 impl Lower<'_> {
@@ -31,11 +32,16 @@ impl Lower<'_> {
         self.instances.insert(name.value.clone(), name.at.clone());
         let mut instance = self.new_instance(name);
         let mut garp = Garp::default();
+        let mut vmac = VmacWords::default();
         for statement in inside(statement) {
-            if !self.garp(statement.keyword(), statement, &mut garp) {
+            if !self.garp(statement.keyword(), statement, &mut garp)
+                && !self.vmac_word(statement, &instance, &mut vmac)
+                && !self.network_directive(statement, &mut instance)
+            {
                 self.directive(statement, &mut instance);
             }
         }
+        self.finish_vmac(vmac, &mut instance);
         instance.lower_priority_rounds_written = garp.lower_repeat.is_some();
         self.announcements(&garp, &mut instance);
         self.model.instances.push(instance);
@@ -50,6 +56,7 @@ impl Lower<'_> {
             strict: globals.strict.clone(),
             answer_lower_priority: globals.lower_prio_no_advert.map(|no| !no),
             answer_higher_priority: globals.higher_prio_send_advert,
+            extra_announcements: globals.extra_announcements,
             notify: Notify { priority_changes: globals.notify_priority_changes, ..Notify::default() },
             ..Instance::new(name, globals.version)
         }
