@@ -98,6 +98,7 @@ pub fn run(options: Options) -> ExitCode {
         }
     };
     raise_descriptor_limit();
+    keep_memory_small();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("vipd-worker")
@@ -122,6 +123,21 @@ pub fn run(options: Options) -> ExitCode {
     // A script or a name look-up that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+/// What was needed for a moment goes back to the kernel.
+///
+/// glibc otherwise takes the largest piece that was ever freed as the measure of what to keep.
+fn keep_memory_small() {
+    #[cfg(target_env = "gnu")]
+    {
+        const PIECE: nix::libc::c_int = 128 * 1024;
+        // SAFETY: sets two numbers of the allocator; an error changes nothing.
+        unsafe {
+            nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, PIECE);
+            nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, PIECE);
+        }
+    }
 }
 
 /// Every session of the forwarder takes two descriptors; the usual soft limit of 1024 is for programs that use

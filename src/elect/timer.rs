@@ -24,24 +24,22 @@ impl Timer {
         Ok(Self { fd: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, armed: None })
     }
 
-    /// Becomes readable at `deadline`, at once if that is past. `None` disarms.
+    /// Becomes readable at `deadline` or before, at once if that is past. `None`: it need not.
+    ///
+    /// A deadline that has moved away (with every advert that a Backup hears) costs nothing: the timer expires where
+    /// it was, and is armed for the new one then.
     ///
     /// # Errors
     /// From the kernel.
     pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        if self.armed == deadline {
+        let Some(deadline) = deadline else { return Ok(()) };
+        if self.armed.is_some_and(|armed| armed <= deadline) {
             return Ok(());
         }
-        self.armed = deadline;
-        match deadline {
-            None => self.fd.unset()?,
-            Some(deadline) => {
-                // Relative, since an `Instant` does not tell its absolute value; zero would disarm.
-                let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-                self.fd
-                    .set(Expiration::OneShot(TimeSpec::from_duration(left)), TimerSetTimeFlags::empty())?;
-            }
-        }
+        self.armed = Some(deadline);
+        // Relative, since an `Instant` does not tell its absolute value; zero would disarm.
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        self.fd.set(Expiration::OneShot(TimeSpec::from_duration(left)), TimerSetTimeFlags::empty())?;
         Ok(())
     }
 
@@ -56,5 +54,33 @@ impl Timer {
 impl AsRawFd for Timer {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    fn expires_within(timer: &Timer, limit: u16) -> bool {
+        let mut waiting = [PollFd::new(timer.fd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waiting, PollTimeout::from(limit)).unwrap() == 1
+    }
+
+    #[test]
+    fn it_expires_at_the_earliest_deadline_it_was_given_and_then_at_the_last() {
+        let start = Instant::now();
+        let mut timer = Timer::new().unwrap();
+        timer.arm(Some(start + Duration::from_secs(3600))).unwrap();
+        timer.arm(Some(start + Duration::from_millis(20))).unwrap();
+        timer.arm(Some(start + Duration::from_millis(40))).unwrap();
+        assert!(expires_within(&timer, 5000));
+        assert!(start.elapsed() >= Duration::from_millis(20));
+        timer.acknowledge();
+        assert!(!expires_within(&timer, 0));
+        timer.arm(Some(start + Duration::from_millis(40))).unwrap();
+        assert!(expires_within(&timer, 5000));
+        assert!(start.elapsed() >= Duration::from_millis(40));
     }
 }

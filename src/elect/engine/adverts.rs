@@ -3,14 +3,15 @@
 use super::*;
 
 impl Loop {
-    /// Reads every socket that has something; gives how many sockets had.
-    pub(super) fn read_ready(&mut self) -> usize {
+    /// Reads every socket that has something; may there be more?
+    pub(super) fn read_ready(&mut self) -> bool {
         let mut ready = [EpollEvent::empty(); 32];
         let count = self.poll.wait(&mut ready, EpollTimeout::ZERO).unwrap_or(0);
+        let mut more = count == ready.len();
         for event in &ready[..count] {
-            self.read_socket(key_of(event.data()));
+            more |= self.read_socket(key_of(event.data())) == Some(BATCH);
         }
-        count
+        more
     }
 
     /// Reads one batch; gives how many packets there were. `None`: there is no such socket.
