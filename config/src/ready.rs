@@ -604,10 +604,10 @@ pub struct ProcessProbe {
     /// Compare argv\[0\] in full, not the short name.
     #[serde(skip_serializing_if = "is_default")]
     pub full_command: bool,
-    /// A process that comes counts only after this time.
+    /// Enough processes count as enough only after this time.
     #[serde(skip_serializing_if = "is_default")]
     pub fork_delay: Duration,
-    /// One that ends counts that much longer.
+    /// Too few, or too many, count as such only after this time.
     #[serde(skip_serializing_if = "is_default")]
     pub terminate_delay: Duration,
     /// Least number of processes.
@@ -621,9 +621,9 @@ pub struct ProcessProbe {
 pub enum ParameterMatch {
     /// All of them, no more.
     Exact,
-    /// The last may be longer than written.
+    /// These first; more may follow.
     Partial,
-    /// More may follow.
+    /// The same, and the last may be longer than written.
     Initial,
 }
 

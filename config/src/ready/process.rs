@@ -67,6 +67,10 @@ pub struct Process {
     /// A file that exists while a reload goes on (`reload_file`).
     #[serde(skip_serializing_if = "is_default")]
     pub reload_file: Option<PathBuf>,
+    /// Receive buffer of the socket for process events in bytes; `None`: the kernel's default
+    /// (`process_monitor_rcv_bufs`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub process_monitor_buffer: Option<u32>,
     /// FIFOs get the state of every instance after a reload (`fifo_write_vrrp_states_on_reload`).
     #[serde(skip_serializing_if = "is_default")]
     pub fifo_states_on_reload: bool,
