@@ -1,4 +1,10 @@
 //! Is a file there, or not there, does it hold a text, which number does it hold?
+//!
+//! The directory is watched, so a change counts at once: at close after write, moved into place, removed. What
+//! cannot be watched (NFS, FUSE, proc and the like, which keepalived refuses; a symbolic link) is read at every
+//! interval.
+
+mod directory;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -6,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::ready::FileExpect;
+use tracing::warn;
 
+use self::directory::{Directory, Id, News, Watched};
 use super::Spoken;
 use super::blocking::Blocking;
 use super::schedule::{BoxFuture, Outcome, Probing};
@@ -15,27 +23,101 @@ use super::schedule::{BoxFuture, Outcome, Probing};
 const NUMBER_LENGTH: u64 = 127;
 /// A text is looked for in this many octets at most.
 const TEXT_LENGTH: u64 = 1024 * 1024;
+/// Somebody who writes a file begins with an empty one; where nobody tells when it is closed, that is waited for.
+const WRITING: Duration = Duration::from_millis(10);
 
 /// Looks at one file.
 #[derive(Debug)]
 pub(super) struct FileCheck {
     path: PathBuf,
     expect: FileExpect,
-    look: Blocking<Outcome>,
+    /// `init_file`, until it is done: the value, and whether a file that is there is overwritten.
+    initial: Option<(i64, bool)>,
+    /// Changes are asked for ([`Probing::changed`]), so the directory is worth watching.
+    watches: bool,
+    watched: Option<Watched>,
+    /// Changes that the directory has told of, and how many of them the last look has seen.
+    told: u64,
+    seen: u64,
+    last: Option<Outcome>,
+    look: Blocking<Looked>,
+}
+
+/// What a look found.
+#[derive(Debug)]
+struct Looked {
+    /// Changes that had been told of before it.
+    told: u64,
+    /// `None`: as before.
+    outcome: Option<Outcome>,
+    /// `None`: what was watched before is watched still.
+    directory: Option<Option<Directory>>,
+}
+
+/// What a look needs to know.
+#[derive(Debug)]
+struct Question {
+    path: PathBuf,
+    expect: FileExpect,
+    initial: Option<(i64, bool)>,
+    watches: bool,
+    watched: Option<Id>,
+    told: u64,
+    is_changed: bool,
 }
 
 impl FileCheck {
-    pub(super) fn new(path: PathBuf, expect: FileExpect) -> Self {
-        Self { path, expect, look: Blocking::default() }
+    /// `initial` is written before the first look; with `watches` changes count when they happen.
+    pub(super) fn new(
+        path: PathBuf,
+        expect: FileExpect,
+        initial: Option<(i64, bool)>,
+        watches: bool,
+    ) -> Self {
+        Self {
+            path,
+            expect,
+            initial,
+            watches,
+            watched: None,
+            told: 0,
+            seen: 0,
+            last: None,
+            look: Blocking::default(),
+        }
     }
 
     async fn run(&mut self, timeout: Duration) -> Outcome {
-        let (path, expect) = (self.path.clone(), self.expect.clone());
-        let look = self.look.ask(move || look(&path, &expect));
-        match tokio::time::timeout(timeout, look).await {
+        match tokio::time::timeout(timeout, self.look()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::failure(Spoken(&error).to_string()),
             Err(_) => Outcome::failure(format!("{} not read after {}", self.path.display(), Spoken(timeout))),
+        }
+    }
+
+    async fn look(&mut self) -> io::Result<Outcome> {
+        loop {
+            let question = Question {
+                path: self.path.clone(),
+                expect: self.expect.clone(),
+                initial: self.initial.take(),
+                watches: self.watches,
+                watched: self.watched.as_ref().map(Watched::id),
+                told: self.told,
+                is_changed: self.last.is_none() || self.seen < self.told,
+            };
+            // May be the answer to a question that was asked earlier; then it may not know of the change.
+            let looked = self.look.ask(move || question.answer()).await?;
+            if let Some(directory) = looked.directory {
+                self.watched = directory.and_then(|directory| Watched::new(directory).ok());
+            }
+            if let Some(outcome) = looked.outcome {
+                self.last = Some(outcome);
+                self.seen = looked.told;
+            }
+            if let Some(last) = self.last.as_ref().filter(|_| self.seen >= self.told) {
+                return Ok(last.clone());
+            }
         }
     }
 }
@@ -44,6 +126,64 @@ impl Probing for FileCheck {
     fn probe(&mut self, timeout: Duration) -> BoxFuture<'_, Outcome> {
         Box::pin(self.run(timeout))
     }
+
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let (Some(watched), Some(name)) = (&mut self.watched, self.path.file_name()) else {
+                return std::future::pending().await;
+            };
+            let news = watched.news_of(name).await;
+            self.told += 1;
+            if news == News::Gone {
+                self.watched = None;
+            }
+        })
+    }
+}
+
+impl Question {
+    fn answer(self) -> Looked {
+        if let Some((value, overwrite)) = self.initial
+            && let Err(error) = write_initial(&self.path, value, overwrite)
+        {
+            warn!(file = %self.path.display(), error = %Spoken(&error), "initial value of a file not written");
+        }
+        let parent = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // What a link points to changes elsewhere.
+        let is_link = std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_symlink());
+        let id = Id::of(parent).ok().filter(|_| self.watches && !is_link);
+        let directory = match id {
+            id if id == self.watched => None,
+            Some(_) => Some(Directory::watch(parent).unwrap_or(None)),
+            None => Some(None),
+        };
+        let is_watched = match &directory {
+            Some(directory) => directory.is_some(),
+            None => self.watched.is_some(),
+        };
+        let reads = self.is_changed || !is_watched || directory.is_some();
+        let outcome = reads.then(|| {
+            if !is_watched && self.expect == FileExpect::Value && is_empty(&self.path) {
+                std::thread::sleep(WRITING);
+            }
+            look(&self.path, &self.expect)
+        });
+        Looked { told: self.told, outcome, directory }
+    }
+}
+
+fn write_initial(path: &Path, value: i64, overwrite: bool) -> io::Result<()> {
+    if !overwrite && std::fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    std::fs::write(path, format!("{value}\n"))
+}
+
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
 }
 
 fn look(path: &Path, expect: &FileExpect) -> Outcome {
@@ -172,5 +312,92 @@ mod tests {
         let path = directory.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert_eq!(look(&path, &FileExpect::Value).value, Some(0));
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn value_of(path: &Path) -> FileCheck {
+        FileCheck::new(path.to_owned(), FileExpect::Value, None, true)
+    }
+
+    /// The next value that is told of without any interval.
+    async fn next(check: &mut FileCheck) -> i64 {
+        let next = async {
+            check.changed().await;
+            check.probe(LONG).await.value.unwrap()
+        };
+        tokio::time::timeout(Duration::from_secs(60), next).await.expect("a change is told of")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_is_told_of_at_close_at_a_move_and_at_a_removal() {
+        use std::io::Write;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("value");
+        std::fs::write(&path, "1").unwrap();
+        let mut check = value_of(&path);
+        assert_eq!(check.probe(LONG).await.value, Some(1));
+        let mut file = File::options().write(true).truncate(true).open(&path).unwrap();
+        file.write_all(b"2").unwrap();
+        // Not closed: a look at the interval sees what it saw.
+        assert_eq!(check.probe(LONG).await.value, Some(1));
+        std::fs::write(directory.path().join("another"), "7").unwrap();
+        drop(file);
+        assert_eq!(next(&mut check).await, 2);
+        std::fs::write(directory.path().join("new"), "3").unwrap();
+        std::fs::rename(directory.path().join("new"), &path).unwrap();
+        assert_eq!(next(&mut check).await, 3);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(next(&mut check).await, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_directory_that_comes_later_or_comes_back_is_watched_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inner, moved) = (directory.path().join("inner"), directory.path().join("moved"));
+        let path = inner.join("value");
+        let mut check = value_of(&path);
+        assert_eq!(check.probe(LONG).await.value, Some(0));
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(&path, "4").unwrap();
+        assert_eq!(check.probe(LONG).await.value, Some(4));
+        std::fs::rename(&inner, &moved).unwrap();
+        std::fs::create_dir(&inner).unwrap();
+        assert_eq!(check.probe(LONG).await.value, Some(0));
+        std::fs::write(&path, "5").unwrap();
+        assert_eq!(next(&mut check).await, 5);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_link_is_read_at_every_interval() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, target) = (directory.path().join("value"), tempfile::NamedTempFile::new().unwrap());
+        std::fs::write(target.path(), "6").unwrap();
+        std::os::unix::fs::symlink(target.path(), &path).unwrap();
+        let mut check = value_of(&path);
+        assert_eq!(check.probe(LONG).await.value, Some(6));
+        std::fs::write(target.path(), "8").unwrap();
+        assert_eq!(check.probe(LONG).await.value, Some(8));
+    }
+
+    /// A file of the kernel changes without a word.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_system_without_news_is_read_at_every_interval() {
+        let mut check = value_of(Path::new("/proc/self/loginuid"));
+        check.probe(LONG).await;
+        assert!(check.watched.is_none());
+    }
+
+    /// keepalived 2.2.7 with `init_file 7 overwrite` writes "7\n".
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_initial_value_is_written_before_the_first_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("value");
+        for (initial, content) in [((7, false), "7\n"), ((8, false), "7\n"), ((9, true), "9\n")] {
+            let mut check = FileCheck::new(path.clone(), FileExpect::Value, Some(initial), true);
+            let value = check.probe(LONG).await.value;
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+            assert_eq!(value, content.trim_end().parse().ok());
+        }
     }
 }

@@ -22,7 +22,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use config::ready::{Check, Place, Probe, ProcessProbe};
+use config::ready::{Check, Place, Probe, Process};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -56,6 +56,7 @@ pub struct Checks(Arc<Inner>);
 struct Inner {
     runtime: tokio::runtime::Handle,
     events: EventSender,
+    processes: Arc<process::monitor::Monitor>,
     tasks: Mutex<Tasks>,
 }
 
@@ -76,14 +77,15 @@ struct RunningCheck {
 }
 
 impl Checks {
-    /// Starts probing. Every check is unknown until its first result.
+    /// Starts probing. Every check is unknown until its first result. `init_file` is done here alone.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(checks: &[Check], events: EventSender) -> Self {
+    pub fn start(checks: &[Check], process: &Process, events: EventSender) -> Self {
         let runtime = tokio::runtime::Handle::current();
-        let this = Self(Arc::new(Inner { runtime, events, tasks: Mutex::default() }));
-        this.reload(checks);
+        let processes = process::monitor::Monitor::new(events.clone());
+        let this = Self(Arc::new(Inner { runtime, events, processes, tasks: Mutex::default() }));
+        this.take_on(checks, process, true);
         this
     }
 
@@ -105,8 +107,15 @@ impl Checks {
     /// Takes on another configuration. Unchanged checks keep their state and schedule. A changed check
     /// keeps its verdict until its new probe has given a result that decides; new ones start, and those
     /// that are gone are ended with what they run. One that comes back waits for that end.
-    pub fn reload(&self, checks: &[Check]) {
+    pub fn reload(&self, checks: &[Check], process: &Process) {
+        self.take_on(checks, process, false);
+    }
+
+    fn take_on(&self, checks: &[Check], process: &Process, is_start: bool) {
+        self.0.processes.set_buffer(process.process_monitor_buffer);
         let mut tasks = self.lock();
+        let groups = process.supplementary_groups;
+        let make = |check: &Check| self.probe(check, groups, is_start);
         let Tasks { running, ending } = &mut *tasks;
         ending.retain(|(_, task)| !task.is_finished());
         let mut before = std::mem::take(running);
@@ -114,11 +123,11 @@ impl Checks {
             let known = before.iter().position(|old| old.check.name == check.name);
             running.push(match known.map(|index| before.swap_remove(index)) {
                 Some(old) if same(&old.check, check) => RunningCheck { check: check.clone(), ..old },
-                Some(old) => self.replace(old, check),
+                Some(old) => self.replace(old, check, make(check)),
                 None => {
                     let old = ending.iter().position(|(name, _)| *name == check.name);
                     let old = old.map(|index| ending.swap_remove(index).1);
-                    self.begin(check, Arc::new(Entry::new(check, self.0.events.clone())), old)
+                    self.begin(check, make(check), Arc::new(Entry::new(check, self.0.events.clone())), old)
                 }
             });
         }
@@ -143,13 +152,19 @@ impl Checks {
         }
     }
 
-    fn replace(&self, old: RunningCheck, check: &Check) -> RunningCheck {
+    fn replace(&self, old: RunningCheck, check: &Check, probe: Box<dyn Probing>) -> RunningCheck {
         old.stop.send_replace(true);
-        self.begin(check, old.entry, Some(old.task))
+        self.begin(check, probe, old.entry, Some(old.task))
     }
 
     /// The new run begins when the old one has ended.
-    fn begin(&self, check: &Check, entry: Arc<Entry>, old: Option<JoinHandle<()>>) -> RunningCheck {
+    fn begin(
+        &self,
+        check: &Check,
+        probe: Box<dyn Probing>,
+        entry: Arc<Entry>,
+        old: Option<JoinHandle<()>>,
+    ) -> RunningCheck {
         let (stop, stopped) = watch::channel(false);
         let task = {
             let (check, entry) = (check.clone(), Arc::clone(&entry));
@@ -158,29 +173,37 @@ impl Checks {
                     let _ = old.await;
                     entry.reconfigure(&check);
                 }
-                let probe = probe(&check);
                 schedule::run(check, probe, entry, stopped).await;
             })
         };
         RunningCheck { check: check.clone(), entry, stop, task }
     }
 
+    fn probe(&self, check: &Check, supplementary_groups: bool, is_start: bool) -> Box<dyn Probing> {
+        match &check.probe {
+            Probe::Script(command) => Box::new(script::ScriptProbe::new(
+                check.name.clone(),
+                command.clone(),
+                supplementary_groups,
+                self.0.events.clone(),
+            )),
+            Probe::Http(probe) => Box::new(http::HttpCheck::new(probe)),
+            Probe::Apiserver(probe) => Box::new(apiserver::ApiserverCheck::new(probe)),
+            Probe::Tcp { target } => Box::new(tcp::TcpCheck::new(target.clone())),
+            Probe::Process(wanted) => {
+                Box::new(process::ProcessCheck::new(wanted.clone(), Arc::clone(&self.0.processes)))
+            }
+            Probe::File { path, expect, initial } => {
+                let watches = schedule::counts_changes(check);
+                let initial = initial.filter(|_| is_start);
+                Box::new(file::FileCheck::new(path.clone(), expect.clone(), initial, watches))
+            }
+            Probe::Interface { name } => Box::new(interface::InterfaceCheck::new(name.clone())),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn probe(check: &Check) -> Box<dyn Probing> {
-    match &check.probe {
-        Probe::Script(command) => Box::new(script::ScriptProbe::new(command.clone())),
-        Probe::Http(probe) => Box::new(http::HttpCheck::new(probe)),
-        Probe::Apiserver(probe) => Box::new(apiserver::ApiserverCheck::new(probe)),
-        Probe::Tcp { target } => Box::new(tcp::TcpCheck::new(target.clone())),
-        Probe::Process(ProcessProbe { name, quorum, quorum_max, .. }) => {
-            Box::new(process::ProcessCheck::new(name, *quorum, *quorum_max))
-        }
-        Probe::File { path, expect, .. } => Box::new(file::FileCheck::new(path.clone(), expect.clone())),
-        Probe::Interface { name } => Box::new(interface::InterfaceCheck::new(name.clone())),
     }
 }
 

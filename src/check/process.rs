@@ -1,39 +1,59 @@
-//! Are enough processes of a name alive? Looks through /proc.
+//! Are enough processes of a name alive? The kernel tells what starts and ends; see [`monitor`].
+
+mod connector;
+mod matching;
+pub(super) mod monitor;
 
 use std::io;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use config::ready::ProcessProbe;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use self::monitor::Monitor;
 use super::Spoken;
 use super::blocking::Blocking;
 use super::schedule::{BoxFuture, Outcome, Probing};
 
-/// Octets that the kernel keeps of a command's name.
-const COMM_LENGTH: usize = 15;
-
 /// Counts the processes of one name.
 #[derive(Debug)]
 pub(super) struct ProcessCheck {
-    name: String,
-    quorum: u32,
-    quorum_max: Option<u32>,
-    scan: Blocking<io::Result<u32>>,
+    wanted: ProcessProbe,
+    monitor: Arc<Monitor>,
+    begin: Blocking<io::Result<watch::Receiver<u32>>>,
+    count: Option<watch::Receiver<u32>>,
+    quorum: Quorum,
 }
 
 impl ProcessCheck {
-    pub(super) fn new(name: &str, quorum: u32, quorum_max: Option<u32>) -> Self {
-        Self { name: name.to_owned(), quorum, quorum_max, scan: Blocking::default() }
+    pub(super) fn new(wanted: ProcessProbe, monitor: Arc<Monitor>) -> Self {
+        let quorum = Quorum { gain: wanted.fork_delay, lose: wanted.terminate_delay, ..Quorum::default() };
+        Self { wanted, monitor, begin: Blocking::default(), count: None, quorum }
     }
 
     async fn run(&mut self, timeout: Duration) -> Outcome {
-        let name = self.name.clone();
-        let scan = self.scan.ask(move || count(Path::new("/proc"), &name));
-        match tokio::time::timeout(timeout, scan).await {
-            Ok(Ok(Ok(found))) => judge(&self.name, found, self.quorum, self.quorum_max),
-            Ok(Ok(Err(error)) | Err(error)) => {
-                Outcome::failure(format!("/proc not read: {}", Spoken(&error)))
+        let count = match &mut self.count {
+            Some(count) => count,
+            none => {
+                let (monitor, wanted) = (Arc::clone(&self.monitor), self.wanted.clone());
+                let begin = self.begin.ask(move || monitor.watch(wanted));
+                match tokio::time::timeout(timeout, begin).await {
+                    Ok(Ok(Ok(count))) => none.insert(count),
+                    Ok(Ok(Err(error)) | Err(error)) => {
+                        return Outcome::failure(format!("/proc not read: {}", Spoken(&error)));
+                    }
+                    Err(_) => return Outcome::failure(format!("/proc not read after {}", Spoken(timeout))),
+                }
             }
-            Err(_) => Outcome::failure(format!("/proc not read after {}", Spoken(timeout))),
+        };
+        let found = *count.borrow_and_update();
+        let outcome = judge(&self.wanted, found);
+        match self.quorum.settle(outcome.success, Instant::now()) {
+            settled if settled == outcome.success => outcome,
+            true => Outcome::success(format!("{}, not for long enough yet", outcome.detail)),
+            false => Outcome::failure(format!("{}, not for long enough yet", outcome.detail)),
         }
     }
 }
@@ -42,113 +62,71 @@ impl Probing for ProcessCheck {
     fn probe(&mut self, timeout: Duration) -> BoxFuture<'_, Outcome> {
         Box::pin(self.run(timeout))
     }
+
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let Some(count) = &mut self.count else { return std::future::pending().await };
+            let due = self.quorum.due();
+            let counted = async {
+                if count.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = counted => {}
+                () = async { sleep_until(due.expect("asked for only then")).await }, if due.is_some() => {}
+            }
+        })
+    }
 }
 
-fn judge(name: &str, found: u32, quorum: u32, quorum_max: Option<u32>) -> Outcome {
+/// Gained and lost with delay: a change that is undone within its delay has no effect.
+#[derive(Debug, Default)]
+struct Quorum {
+    /// `fork_delay`.
+    gain: Duration,
+    /// `terminate_delay`.
+    lose: Duration,
+    settled: Option<bool>,
+    /// When what is there now counts.
+    changes_at: Option<Instant>,
+}
+
+impl Quorum {
+    /// Takes what is there now, and gives what counts. The first one counts at once.
+    fn settle(&mut self, now_there: bool, now: Instant) -> bool {
+        let settled = *self.settled.get_or_insert(now_there);
+        if settled == now_there {
+            self.changes_at = None;
+            return settled;
+        }
+        let delay = if now_there { self.gain } else { self.lose };
+        if now < *self.changes_at.get_or_insert(now + delay) {
+            return settled;
+        }
+        self.changes_at = None;
+        self.settled = Some(now_there);
+        now_there
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.changes_at
+    }
+}
+
+fn judge(wanted: &ProcessProbe, found: u32) -> Outcome {
+    let ProcessProbe { name, quorum, quorum_max, .. } = wanted;
     let processes = if found == 1 { "process" } else { "processes" };
     let said = format!("{found} {processes} {name}");
     match quorum_max {
-        Some(most) if found > most => Outcome::failure(format!("{said}, at most {most} expected")),
-        _ if found < quorum => Outcome::failure(format!("{said}, at least {quorum} expected")),
+        Some(most) if found > *most => Outcome::failure(format!("{said}, at most {most} expected")),
+        // keepalived: with `quorum_max 0` none is what is wanted.
+        Some(0) => Outcome::success(said),
+        _ if found < *quorum => Outcome::failure(format!("{said}, at least {quorum} expected")),
         _ => Outcome::success(said),
     }
 }
 
-/// Processes with this name that are alive; one that only waits to be buried is not.
-fn count(proc: &Path, name: &str) -> io::Result<u32> {
-    let mut found = 0;
-    for entry in std::fs::read_dir(proc)? {
-        let path = entry?.path();
-        let number =
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
-        // A process that ends while we look is not there.
-        if number && is_alive_as(&path, name).unwrap_or(false) {
-            found += 1;
-        }
-    }
-    Ok(found)
-}
-
-fn is_alive_as(process: &Path, name: &str) -> io::Result<bool> {
-    // "4711 (kube-apiserver) S 1 …"; the name may hold anything, also ") ".
-    let stat = std::fs::read(process.join("stat"))?;
-    let (Some(open), Some(close)) =
-        (stat.iter().position(|octet| *octet == b'('), stat.iter().rposition(|octet| *octet == b')'))
-    else {
-        return Ok(false);
-    };
-    let (Some(comm), Some(state)) = (stat.get(open + 1..close), stat.get(close + 2)) else {
-        return Ok(false);
-    };
-    if matches!(state, b'Z' | b'X' | b'x') {
-        return Ok(false);
-    }
-    let name = name.as_bytes();
-    if !name.contains(&b'/') {
-        return Ok(comm == &name[..name.len().min(COMM_LENGTH)]);
-    }
-    let command_line = std::fs::read(process.join("cmdline"))?;
-    Ok(command_line.split(|octet| *octet == 0).next() == Some(name))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Writes what /proc shows of a process.
-    fn show(proc: &Path, pid: u32, comm: &str, state: char, command_line: &str) {
-        let directory = proc.join(pid.to_string());
-        std::fs::create_dir(&directory).unwrap();
-        std::fs::write(directory.join("stat"), format!("{pid} ({comm}) {state} 1 {pid} {pid} 0 -1\n"))
-            .unwrap();
-        std::fs::write(directory.join("cmdline"), command_line.replace(' ', "\0")).unwrap();
-    }
-
-    fn host() -> tempfile::TempDir {
-        let proc = tempfile::tempdir().unwrap();
-        show(proc.path(), 1, "systemd", 'S', "/sbin/init");
-        show(proc.path(), 10, "kube-apiserver", 'S', "/usr/bin/kube-apiserver --v=2");
-        show(proc.path(), 11, "kube-controller", 'S', "kube-controller-manager --v=2");
-        show(proc.path(), 12, "haproxy", 'S', "/usr/sbin/haproxy -W");
-        show(proc.path(), 13, "haproxy", 'R', "/usr/sbin/haproxy -W");
-        show(proc.path(), 14, "haproxy", 'Z', "");
-        show(proc.path(), 15, "odd) S (x", 'S', "odd");
-        std::fs::create_dir(proc.path().join("sys")).unwrap();
-        proc
-    }
-
-    #[test]
-    fn counts_by_the_first_15_characters_of_the_name() {
-        let proc = host();
-        let counts = ["haproxy", "kube-controller-manager", "kube-apiserver", "kube", "odd) S (x"]
-            .map(|name| count(proc.path(), name).unwrap());
-        assert_eq!(counts, [2, 1, 1, 0, 1]);
-    }
-
-    #[test]
-    fn counts_by_the_path_of_argv_0() {
-        let proc = host();
-        assert_eq!(count(proc.path(), "/usr/sbin/haproxy").unwrap(), 2);
-        assert_eq!(count(proc.path(), "/usr/local/sbin/haproxy").unwrap(), 0);
-    }
-
-    #[test]
-    fn quorum_bounds_the_count_from_both_sides() {
-        assert_eq!(judge("haproxy", 1, 1, None), Outcome::success("1 process haproxy"));
-        assert_eq!(
-            judge("haproxy", 0, 1, None),
-            Outcome::failure("0 processes haproxy, at least 1 expected")
-        );
-        assert_eq!(
-            judge("haproxy", 3, 1, Some(2)),
-            Outcome::failure("3 processes haproxy, at most 2 expected")
-        );
-        assert_eq!(judge("haproxy", 0, 0, Some(0)), Outcome::success("0 processes haproxy"));
-    }
-
-    #[test]
-    fn this_process_is_found() {
-        let name = std::fs::read_to_string("/proc/self/comm").unwrap();
-        assert!(count(Path::new("/proc"), name.trim_end()).unwrap() >= 1);
-    }
-}
+#[path = "process/tests.rs"]
+mod tests;

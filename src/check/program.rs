@@ -54,10 +54,15 @@ pub(crate) enum Output {
 }
 
 impl Program {
-    /// Looks up the user's groups, which may ask a directory service, so it does not happen on a worker.
-    pub(crate) async fn prepare(command: Command) -> Self {
+    /// With `supplementary_groups` it gets all groups of its user (`set_supplementary_groups`), otherwise its
+    /// user's own one alone, as in keepalived. Looking them up may ask a directory service, so it does not
+    /// happen on a worker.
+    pub(crate) async fn prepare(command: Command, supplementary_groups: bool) -> Self {
         let identity = match command.user.clone() {
-            Some(user) => tokio::task::spawn_blocking(move || Identity::of(&user)).await.unwrap_or(None),
+            Some(user) if supplementary_groups => {
+                tokio::task::spawn_blocking(move || Identity::with_groups(&user)).await.unwrap_or(None)
+            }
+            Some(user) => Identity::of(&user),
             None => None,
         };
         Self { command, identity }
@@ -111,11 +116,15 @@ impl Identity {
         if !Uid::effective().is_root() && uid == Uid::effective() && gid == Gid::effective() {
             return None;
         }
+        Some(Self { uid, gid, groups: vec![gid] })
+    }
+
+    fn with_groups(user: &User) -> Option<Self> {
+        let alone = Self::of(user)?;
         let groups = std::ffi::CString::new(user.name.as_str())
             .ok()
-            .and_then(|name| nix::unistd::getgrouplist(&name, gid).ok())
-            .unwrap_or_else(|| vec![gid]);
-        Some(Self { uid, gid, groups })
+            .and_then(|name| nix::unistd::getgrouplist(&name, alone.gid).ok());
+        Some(Self { groups: groups.unwrap_or_else(|| alone.groups.clone()), ..alone })
     }
 }
 

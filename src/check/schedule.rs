@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::ready::Check;
+use config::ready::{Check, Probe};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -48,6 +48,12 @@ pub(super) trait Probing: Send {
     /// Runs once and gives a result, at the latest when `timeout` is over. May be dropped at any time.
     fn probe(&mut self, timeout: Duration) -> BoxFuture<'_, Outcome>;
 
+    /// Ends when the next run would find something else; never where only looking helps. May be dropped and
+    /// called again.
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Ends when nothing of the last run is left that must not meet the next one. May be dropped and
     /// called again.
     fn settle(&mut self) -> BoxFuture<'_, ()> {
@@ -83,8 +89,11 @@ async fn probe_for_ever(check: &Check, probe: &mut dyn Probing, entry: &Entry) {
         entry,
     };
     loop {
-        sleep_until(ticks.next).await;
-        ticks.next += ticks.interval;
+        tokio::select! {
+            biased;
+            () = sleep_until(ticks.next) => ticks.next += ticks.interval,
+            () = probe.changed(), if counts_changes(check) => {}
+        }
         let started = Instant::now();
         let outcome = ticks.skip_while(probe.probe(check.timeout)).await;
         entry.record(outcome, started.elapsed());
@@ -134,10 +143,15 @@ impl Ticks<'_> {
     }
 }
 
+/// A change decides at once. Where several results in a row are needed they come at the interval.
+pub(super) fn counts_changes(check: &Check) -> bool {
+    check.rise <= 1 && check.fall <= 1
+}
+
 /// The same for the same name at every start: below a twentieth of the interval, at most 50 ms. Scripts
-/// start at once, as in keepalived.
+/// start at once, as in keepalived, and what only looks at this host does.
 fn jitter(check: &Check) -> Duration {
-    if matches!(check.probe, config::ready::Probe::Script(_)) {
+    if matches!(check.probe, Probe::Script(_) | Probe::File { .. } | Probe::Process(_)) {
         return Duration::ZERO;
     }
     // FNV-1a.

@@ -7,25 +7,44 @@ use config::ready::Command;
 use super::Spoken;
 use super::program::{self, KILL_AFTER, Output, Program, Running};
 use super::schedule::{BoxFuture, Outcome, Probing};
+use crate::observe::event::{EventSender, Kind};
 
 /// Runs a command again and again, never twice at a time.
 #[derive(Debug)]
 pub(super) struct ScriptProbe {
+    name: String,
     command: Command,
+    supplementary_groups: bool,
+    events: EventSender,
+    /// Of the last run that exited.
+    status: i32,
     program: Option<Program>,
     running: Option<Running>,
 }
 
 impl ScriptProbe {
-    /// Nothing is started yet.
-    pub(super) fn new(command: Command) -> Self {
-        Self { command, program: None, running: None }
+    /// Nothing is started yet. `name` is the check's.
+    pub(super) fn new(
+        name: String,
+        command: Command,
+        supplementary_groups: bool,
+        events: EventSender,
+    ) -> Self {
+        Self { name, command, supplementary_groups, events, status: 0, program: None, running: None }
+    }
+
+    /// keepalived says it when the status is another one than before; before the first it is 0.
+    fn note(&mut self, status: i32) {
+        if std::mem::replace(&mut self.status, status) != status {
+            let text = format!("Script `{}` now returning {status}", self.name);
+            self.events.send(Kind::Notice { text });
+        }
     }
 
     async fn run(&mut self, timeout: Duration) -> Outcome {
         let program = match &mut self.program {
             Some(program) => program,
-            none => none.insert(Program::prepare(self.command.clone()).await),
+            none => none.insert(Program::prepare(self.command.clone(), self.supplementary_groups).await),
         };
         let running = match program.start(&[], Output::KeepLastLine) {
             Ok(running) => self.running.insert(running),
@@ -37,6 +56,9 @@ impl ScriptProbe {
             Ok(Ok(status)) => {
                 let line = running.last_line();
                 self.running = None;
+                if let Some(status) = status.code() {
+                    self.note(status);
+                }
                 let mut detail = program::describe(status);
                 if !status.success()
                     && let Some(line) = line
@@ -89,8 +111,12 @@ mod tests {
 
     use super::*;
 
+    fn probe(command: Command) -> ScriptProbe {
+        ScriptProbe::new("c1".to_owned(), command, false, EventSender::channel(16).0)
+    }
+
     fn shell(text: &str) -> ScriptProbe {
-        ScriptProbe::new(command("/bin/sh", &["-c", text]))
+        probe(command("/bin/sh", &["-c", text]))
     }
 
     fn command(program: &str, arguments: &[&str]) -> Command {
@@ -141,6 +167,29 @@ mod tests {
         assert_eq!(shell("exit 7").probe(LONG).await, Outcome::failure("exited with status 7"));
     }
 
+    /// keepalived 2.2.7 with a script that exits 0, 0, 3, 3, 1, 0.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_status_than_before_is_told_as_keepalived_tells_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("status");
+        let (events, mut told) = EventSender::channel(16);
+        let command = command("/bin/sh", &["-c", &format!("exit $(cat {})", path.display())]);
+        let mut probe = ScriptProbe::new("c1".to_owned(), command, false, events);
+        for status in [0, 0, 3, 3, 1, 0] {
+            std::fs::write(&path, status.to_string()).unwrap();
+            probe.probe(LONG).await;
+        }
+        drop(probe);
+        let mut texts = Vec::new();
+        while let Some(event) = told.recv().await {
+            texts.extend(match event.kind {
+                Kind::Notice { text } => Some(text),
+                _ => None,
+            });
+        }
+        assert_eq!(texts, [3, 1, 0].map(|status| format!("Script `c1` now returning {status}")));
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn death_by_signal_is_failure() {
         assert_eq!(shell("kill -9 $$").probe(LONG).await, Outcome::failure("was killed by SIGKILL"));
@@ -148,7 +197,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_program_that_is_not_there_is_failure() {
-        let mut probe = ScriptProbe::new(command("/nonexistent/check", &[]));
+        let mut probe = probe(command("/nonexistent/check", &[]));
         assert_eq!(
             probe.probe(LONG).await,
             Outcome::failure("cannot start /nonexistent/check: No such file or directory")
@@ -157,14 +206,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_name_without_slash_is_looked_up_in_path() {
-        let mut probe = ScriptProbe::new(command("true", &[]));
+        let mut probe = probe(command("true", &[]));
         assert!(probe.probe(LONG).await.success);
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn no_shell_sees_the_arguments() {
-        let mut probe =
-            ScriptProbe::new(command("/bin/sh", &["-c", "test \"$1\" = '$HOME; a  b'", "x", "$HOME; a  b"]));
+        let mut probe = probe(command("/bin/sh", &["-c", "test \"$1\" = '$HOME; a  b'", "x", "$HOME; a  b"]));
         assert_eq!(probe.probe(LONG).await, Outcome::success("exited with status 0"));
     }
 
@@ -295,7 +343,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_script_gets_term_when_the_daemon_dies_also_as_another_user() {
-        let mut probe = ScriptProbe::new(command(
+        let mut probe = probe(command(
             "/usr/bin/python3",
             &["-c", "import ctypes as c; n = c.c_int(); c.CDLL(None).prctl(2, c.byref(n)); exit(n.value)"],
         ));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use config::ready::{FileExpect, Target};
+use config::ready::{FileExpect, Process, Target};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -66,6 +66,8 @@ fn changes(events: &mut mpsc::Receiver<Event>) -> Vec<(String, Health, Health, S
     while let Ok(event) = events.try_recv() {
         match event.kind {
             Kind::Check { check, from, to, detail } => changes.push((check, from, to, detail)),
+            // A script's other status.
+            Kind::Notice { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -172,7 +174,7 @@ async fn a_script_longer_than_its_interval_never_runs_twice_at_once() {
     let mut long = check("long", locked(directory.path(), "sleep 0.1"));
     long.interval = Duration::from_millis(20);
     long.timeout = Duration::from_secs(60);
-    let checks = Checks::start(&[long], EventSender::channel(16).0);
+    let checks = Checks::start(&[long], &Process::default(), EventSender::channel(16).0);
     eventually("three runs", || checks.status()[0].succeeded >= 3).await;
     let status = checks.status().remove(0);
     checks.stop().await;
@@ -191,7 +193,7 @@ async fn the_next_run_waits_until_the_whole_group_of_one_that_timed_out_is_gone(
     let mut hanging = check("hanging", locked(directory.path(), &format!("({child}) & exec sleep 600")));
     hanging.interval = Duration::from_millis(20);
     hanging.timeout = Duration::from_millis(100);
-    let checks = Checks::start(&[hanging], EventSender::channel(16).0);
+    let checks = Checks::start(&[hanging], &Process::default(), EventSender::channel(16).0);
     let log = directory.path().join("log");
     eventually("three runs", || lines(&log).len() >= 3).await;
     let status = checks.status().remove(0);
@@ -208,15 +210,16 @@ async fn a_check_that_changes_or_comes_back_waits_for_what_its_former_self_runs(
     let mut script = check("script", locked(directory.path(), slow_to_go));
     script.timeout = Duration::from_secs(600);
     let changed = Check { timeout: Duration::from_secs(700), ..script.clone() };
-    let checks = Checks::start(std::slice::from_ref(&script), EventSender::channel(16).0);
+    let checks =
+        Checks::start(std::slice::from_ref(&script), &Process::default(), EventSender::channel(16).0);
     eventually("the first run", || lines(&log).len() == 1).await;
-    checks.reload(std::slice::from_ref(&changed));
+    checks.reload(std::slice::from_ref(&changed), &Process::default());
     eventually("a run of the changed check", || lines(&log).len() == 2).await;
-    checks.reload(&[]);
-    checks.reload(&[script]);
+    checks.reload(&[], &Process::default());
+    checks.reload(&[script], &Process::default());
     eventually("a run of the check that came back", || lines(&log).len() == 3).await;
     // Ended with the rest although it is not in the configuration any more.
-    checks.reload(&[]);
+    checks.reload(&[], &Process::default());
     checks.stop().await;
     let lock = std::fs::File::open(directory.path().join("lock")).unwrap();
     nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).expect("nobody holds it");
@@ -231,7 +234,7 @@ async fn verdicts_and_events_follow_the_target() {
     let mut tcp = check("api", Probe::Tcp { target });
     tcp.interval = Duration::from_millis(20);
     let (events, mut received) = EventSender::channel(16);
-    let checks = Checks::start(std::slice::from_ref(&tcp), events);
+    let checks = Checks::start(std::slice::from_ref(&tcp), &Process::default(), events);
     let mut verdicts = checks.subscribe("api").unwrap();
     assert!(checks.subscribe("other").is_none());
     let up = verdicts.wait_for(|verdict| verdict.health == Health::Up).await.unwrap().clone();
@@ -263,7 +266,7 @@ async fn events_are_sent_when_the_health_changes_and_not_when_the_detail_does() 
     script.interval = Duration::from_millis(20);
     script.timeout = Duration::from_secs(60);
     let (events, mut received) = EventSender::channel(16);
-    let checks = Checks::start(&[script], events);
+    let checks = Checks::start(&[script], &Process::default(), events);
     let mut verdicts = checks.subscribe("script").unwrap();
     for (number, health) in [(3, Health::Down), (4, Health::Down), (0, Health::Up), (5, Health::Down)] {
         write(number);
@@ -293,7 +296,7 @@ async fn reload_keeps_what_is_unchanged_and_the_verdict_of_what_is_changed() {
         Probe::File { path: "/proc/self/stat".into(), expect: FileExpect::Exists, initial: None },
     );
     let slow = check("script", script("exit 0"));
-    let checks = Checks::start(&[file.clone(), slow.clone()], events);
+    let checks = Checks::start(&[file.clone(), slow.clone()], &Process::default(), events);
     for name in ["file", "script"] {
         let mut verdict = checks.subscribe(name).unwrap();
         verdict.wait_for(|verdict| verdict.health == Health::Up).await.unwrap();
@@ -304,14 +307,14 @@ async fn reload_keeps_what_is_unchanged_and_the_verdict_of_what_is_changed() {
     let since = verdict.borrow().since;
     // One failure does not decide yet, so the verdict of the check as it was stays.
     let changed = Check { probe: script("exit 3"), first_result_decides: false, fall: 1000, ..slow };
-    checks.reload(&[changed, moved]);
+    checks.reload(&[changed, moved], &Process::default());
     // Unchanged apart from its place: its counters go on. The order is that of the configuration.
     let status = checks.status();
     assert_eq!((status[0].name.as_str(), status[1].name.as_str()), ("script", "file"));
     assert!(succeeded >= 1 && status[1].succeeded >= succeeded);
     let failed = verdict.wait_for(|verdict| verdict.detail == "exited with status 3").await.unwrap().clone();
     assert_eq!((failed.health, failed.since, failed.streak.1), (Health::Up, since, 1000));
-    checks.reload(&[]);
+    checks.reload(&[], &Process::default());
     assert!(checks.subscribe("file").is_none());
     assert!(checks.status().is_empty());
     verdict.borrow_and_update();
@@ -326,7 +329,7 @@ async fn stop_ends_what_is_running() {
     let pid_file = directory.path().join("pid");
     let mut hanging = check("hanging", script(&format!("echo $$ > {}; exec sleep 600", pid_file.display())));
     hanging.timeout = Duration::from_secs(600);
-    let checks = Checks::start(&[hanging], EventSender::channel(1).0);
+    let checks = Checks::start(&[hanging], &Process::default(), EventSender::channel(1).0);
     let read = || std::fs::read_to_string(&pid_file).unwrap_or_default().trim().parse::<u32>().ok();
     eventually("the script has started", || read().is_some()).await;
     let process = format!("/proc/{}", read().unwrap());

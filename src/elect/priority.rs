@@ -91,7 +91,7 @@ enum Verdict {
 
 fn verdict(one: &Tracked<'_>) -> Verdict {
     match one.effect {
-        Effect::Fault { reverse } => match (one.health, reverse) {
+        Effect::Fault { reverse } => match (one.as_up_or_down(), reverse) {
             (Health::Unknown, _) => match one.object {
                 Object::Check(check) => Verdict::Fault(Fault::CheckUnknown { check: check.to_owned() }),
                 Object::Interface(_) => Verdict::Nothing,
@@ -108,6 +108,11 @@ fn verdict(one: &Tracked<'_>) -> Verdict {
             let delta = if reverse { -i32::from(weight) } else { i32::from(weight) };
             Verdict::Adds(if counts { delta } else { 0 })
         }
+        // keepalived has read its files before anything starts.
+        Effect::Value { .. } if one.health == Health::Unknown => match one.object {
+            Object::Check(check) => Verdict::Fault(Fault::CheckUnknown { check: check.to_owned() }),
+            Object::Interface(_) => Verdict::Nothing,
+        },
         Effect::Value { weight, reverse } => {
             let weight = if reverse { -i64::from(weight) } else { i64::from(weight) };
             let effect = one.value.unwrap_or(0).saturating_mul(weight);
@@ -121,6 +126,15 @@ fn verdict(one: &Tracked<'_>) -> Verdict {
 }
 
 impl Tracked<'_> {
+    /// A number is good as long as it is 0.
+    fn as_up_or_down(&self) -> Health {
+        match (self.health, self.value) {
+            (Health::Unknown, _) | (_, None) => self.health,
+            (_, Some(0)) => Health::Up,
+            (_, Some(_)) => Health::Down,
+        }
+    }
+
     fn fault(&self) -> Fault {
         match self.object {
             Object::Check(check) => Fault::Check { check: check.to_owned(), detail: self.detail.clone() },
@@ -196,6 +210,45 @@ mod tests {
         assert_eq!(value(400).weights[0].delta, 253);
         assert_eq!(value(-300).faults.len(), 1);
         assert_eq!(value(-253).priority, 1);
+    }
+
+    /// keepalived-behaviour §7.2, observed: with weight 0 any value but 0 is FAULT; `reverse` inverts.
+    #[test]
+    fn a_file_of_weight_0_is_fault_unless_it_holds_0() {
+        let faults = |value, reverse| {
+            let effect = Effect::Fault { reverse };
+            standing(100, [Tracked { value: Some(value), ..check(effect, Health::Up) }]).faults.len()
+        };
+        assert_eq!([0, 1, -1, 400].map(|value| faults(value, false)), [0, 1, 1, 1]);
+        assert_eq!([0, 1, -1, 400].map(|value| faults(value, true)), [1, 0, 0, 0]);
+    }
+
+    /// Value × weight decides, and the sign of it: -254 and below is FAULT, above that at most ±253.
+    #[test]
+    fn the_product_of_value_and_weight_is_what_is_limited() {
+        let effective = |value, weight, reverse| {
+            let effect = Effect::Value { weight, reverse };
+            let one = standing(100, [Tracked { value: Some(value), ..check(effect, Health::Up) }]);
+            (one.priority, one.weights.first().map_or(0, |weight| weight.delta), one.faults.len())
+        };
+        assert_eq!(effective(10, 2, false), (120, 20, 0));
+        assert_eq!(effective(10, -2, false), (80, -20, 0));
+        assert_eq!(effective(10, 2, true), (80, -20, 0));
+        assert_eq!(effective(127, 2, false), (254, 253, 0));
+        assert_eq!(effective(-127, 2, false), (100, 0, 1));
+        assert_eq!(effective(127, -2, false), (100, 0, 1));
+        assert_eq!(effective(-253, 1, false), (1, -253, 0));
+        assert_eq!(effective(-254, 1, false), (100, 0, 1));
+        assert_eq!(effective(-254, 1, true), (254, 253, 0));
+        assert_eq!(effective(2_147_483_647, 254, false), (254, 253, 0));
+    }
+
+    /// keepalived 2.2.7 starts with the value of the file: `BACKUP 107` is its first word.
+    #[test]
+    fn a_file_that_was_not_read_yet_is_waited_for() {
+        let effect = Effect::Value { weight: 1, reverse: false };
+        let result = standing(100, [check(effect, Health::Unknown)]);
+        assert_eq!(result.faults, [Fault::CheckUnknown { check: "c".into() }]);
     }
 
     #[test]
