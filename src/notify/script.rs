@@ -23,15 +23,15 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) async fn prepare(notify: &Notify) -> Self {
+    pub(super) async fn prepare(notify: &Notify, groups: bool) -> Self {
         Self {
-            any: prepare(notify.any.as_ref()).await,
-            master: prepare(notify.master.as_ref()).await,
-            backup: prepare(notify.backup.as_ref()).await,
-            fault: prepare(notify.fault.as_ref()).await,
-            stop: prepare(notify.stop.as_ref()).await,
-            deleted: prepare(notify.deleted.as_ref()).await,
-            master_rx_lower_priority: prepare(notify.master_rx_lower_priority.as_ref()).await,
+            any: prepare(notify.any.as_ref(), groups).await,
+            master: prepare(notify.master.as_ref(), groups).await,
+            backup: prepare(notify.backup.as_ref(), groups).await,
+            fault: prepare(notify.fault.as_ref(), groups).await,
+            stop: prepare(notify.stop.as_ref(), groups).await,
+            deleted: prepare(notify.deleted.as_ref(), groups).await,
+            master_rx_lower_priority: prepare(notify.master_rx_lower_priority.as_ref(), groups).await,
         }
     }
 
@@ -47,9 +47,9 @@ impl Scripts {
     }
 }
 
-async fn prepare(command: Option<&Command>) -> Option<Program> {
+async fn prepare(command: Option<&Command>, supplementary_groups: bool) -> Option<Program> {
     match command {
-        Some(command) => Some(Program::prepare(command.clone()).await),
+        Some(command) => Some(Program::prepare(command.clone(), supplementary_groups).await),
         None => None,
     }
 }

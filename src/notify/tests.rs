@@ -5,10 +5,14 @@ mod bus;
 use std::path::Path;
 use std::time::SystemTime;
 
-use config::ready::{Command, Control, Place};
+use config::ready::{Command, Control, Fifo, Place};
+use tokio::time::Instant;
 
+use super::keepalived::Who;
+use super::script::Scripts;
+use super::teller::Known;
 use super::*;
-use crate::observe::event::{Fault, Reason, State};
+use crate::observe::event::{Fault, Kind, Reason, State};
 
 fn place() -> Place {
     Place { file: "test".into(), line: 1, column: 1 }
@@ -36,10 +40,20 @@ fn fifo(path: &Path, script: Option<Command>) -> Config {
 async fn teller(notify: config::ready::Notify, config: &Config) -> Teller {
     let mut teller = Teller::new(Arc::default());
     teller.take_on(config).await;
-    let priority_changes = notify.priority_changes;
-    let scripts = Scripts::prepare(&notify).await;
-    teller.instances.insert("V1".to_owned(), Instance { scripts, priority_changes, gone: false, last: None });
+    let known = Known {
+        priority_changes: notify.priority_changes,
+        scripts: Scripts::prepare(&notify, false).await,
+        mail: false,
+        gone: false,
+        last: None,
+        priority: 0,
+    };
+    teller.known.insert(v1(), known);
     teller
+}
+
+fn v1() -> (Who, String) {
+    (Who::Instance, "V1".to_owned())
 }
 
 fn transition(from: State, to: State, reason: Reason) -> Kind {
@@ -116,7 +130,7 @@ async fn priority_changes_are_told_only_where_asked_for() {
     };
     teller.tell(&change);
     assert_eq!(read(&pipe), "");
-    teller.instances.get_mut("V1").unwrap().priority_changes = true;
+    teller.known.get_mut(&v1()).unwrap().priority_changes = true;
     teller.tell(&change);
     assert_eq!(read(&pipe), "INSTANCE \"V1\" MASTER_PRIORITY 120\n");
 }
@@ -197,4 +211,67 @@ async fn a_script_that_hangs_holds_the_stop_for_one_second_at_most() {
     teller.stop().await;
     assert!(start.elapsed() >= STOP_TIME);
     assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_told_without_priority_and_after_what_came_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, pipe) = (directory.path().join("log"), directory.path().join("fifo"));
+    let notify = config::ready::Notify {
+        any: Some(logger(&log, "any")),
+        fault: Some(logger(&log, "fault")),
+        ..Default::default()
+    };
+    let group = config::ready::SyncGroup {
+        name: "G1".to_owned(),
+        members: vec!["V1".to_owned()],
+        track_checks: Vec::new(),
+        track_interfaces: Vec::new(),
+        track_bfd: Vec::new(),
+        tracking_weight: false,
+        notify,
+        smtp_alert: false,
+        place: place(),
+    };
+    let config = Config { sync_groups: vec![group], ..fifo(&pipe, None) };
+    let mut teller = teller(Default::default(), &config).await;
+    let down = Reason::Fault { faults: vec![Fault::InterfaceDown { interface: "eth0".to_owned() }] };
+    let group = |to, reason| Kind::Group { group: "G1".to_owned(), from: State::Initialize, to, reason };
+    teller.tell(&group(State::Backup, Reason::Started));
+    teller.tell(&transition(State::Initialize, State::Backup, Reason::Started));
+    teller.tell(&transition(State::Backup, State::Fault, down.clone()));
+    teller.tell(&group(State::Fault, down));
+    teller.tell(&group(State::Initialize, Reason::Stopped));
+    assert_eq!(
+        read(&pipe),
+        "GROUP \"G1\" BACKUP 0\nINSTANCE \"V1\" BACKUP 100\nINSTANCE \"V1\" FAULT 100\n\
+         GROUP \"G1\" FAULT 0\nGROUP \"G1\" STOP 0\n"
+    );
+    teller.started.wait(Duration::from_secs(60)).await;
+    let log = std::fs::read_to_string(&log).unwrap();
+    let mut lines: Vec<&str> = log.lines().map(str::trim_end).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["any GROUP G1 BACKUP 0", "any GROUP G1 FAULT 0", "any GROUP G1 STOP 0", "fault"]);
+}
+
+/// keepalived 2.2.7 says groups first, then instances in the order they were written, and nothing unless
+/// `fifo_write_vrrp_states_on_reload` is set.
+#[tokio::test(flavor = "multi_thread")]
+async fn states_are_said_again_after_a_reload_where_that_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("fifo");
+    let mut teller = teller(Default::default(), &fifo(&pipe, None)).await;
+    teller.tell(&became_active());
+    teller.tell(&Kind::Reloaded);
+    assert_eq!(read(&pipe), "INSTANCE \"V1\" MASTER 100\n");
+    teller.say_states_on_reload(&[v1()]);
+    teller.tell(&Kind::Priority {
+        instance: "V1".to_owned(),
+        state: State::Active,
+        from: 100,
+        to: 120,
+        because: String::new(),
+    });
+    teller.tell(&Kind::Reloaded);
+    assert_eq!(read(&pipe), "INSTANCE \"V1\" MASTER 120\n");
 }

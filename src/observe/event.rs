@@ -434,6 +434,8 @@ pub enum Kind {
         /// Since the last event of this reason.
         count: u64,
     },
+    /// Another configuration is in force, and everything that it stopped has been told before.
+    Reloaded,
     /// Anything the operator should know that fits nowhere else.
     Notice {
         /// Whole sentence.

@@ -1,0 +1,162 @@
+//! Against a server of our own, whose every word is written here.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use config::ready::Control;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Listens on a port and keeps what clients say. `refusals`: answers to commands that begin so.
+async fn server(refusals: HashMap<&'static str, &'static str>) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::<Mutex<Vec<String>>>::default();
+    let writes = Arc::clone(&heard);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (reader, mut writer) = stream.into_split();
+            let mut lines = BufReader::new(reader).split(b'\n');
+            writer.write_all(b"220 lab\r\n").await.unwrap();
+            let mut is_data = false;
+            while let Ok(Some(line)) = lines.next_segment().await {
+                let line = String::from_utf8(line).unwrap();
+                writes.lock().unwrap().push(line.replace('\r', "\\r"));
+                let refusal = refusals.iter().find(|(command, _)| line.starts_with(**command));
+                let answer = match (line.trim_end(), refusal) {
+                    (".", _) => "250 queued",
+                    _ if is_data => continue,
+                    (_, Some((_, refusal))) => refusal,
+                    ("DATA", _) => "354 go on",
+                    ("QUIT", _) => "221 bye",
+                    _ => "250 fine",
+                };
+                is_data = answer.starts_with("354");
+                writer.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (port, heard)
+}
+
+fn settings(port: u16) -> Mail {
+    Mail {
+        to: vec!["root@lab.example".to_owned(), "ops".to_owned()],
+        from: "vrrp@lab.example".to_owned(),
+        server: "127.0.0.1".to_owned(),
+        port,
+        helo: "vm".to_owned(),
+        connect_timeout: Duration::from_secs(20),
+        no_faults: false,
+        start_tls: false,
+        login: None,
+    }
+}
+
+const TEXT: &str = "=> VRRP Instance is now owning VRRP VIPs <=";
+
+fn letter(settings: &Mail) -> String {
+    message(
+        settings,
+        "[LAB] VRRP Instance V1 - Entering MASTER state",
+        TEXT,
+        "Sat, 21 Nov 2026 13:49:21 +0000",
+    )
+}
+
+/// What a server heard from keepalived 2.2.7, but for HELO: `ops` has no domain, and goes as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_is_what_keepalived_sends() {
+    let (port, heard) = server(HashMap::new()).await;
+    let settings = settings(port);
+    deliver(&settings, &letter(&settings)).await.unwrap();
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [
+            "EHLO vm\\r",
+            "MAIL FROM:<vrrp@lab.example>\\r",
+            "RCPT TO:<root@lab.example>\\r",
+            "RCPT TO:<ops>\\r",
+            "DATA\\r",
+            "Date: Sat, 21 Nov 2026 13:49:21 +0000\\r",
+            "From: vrrp@lab.example\\r",
+            "Subject: [LAB] VRRP Instance V1 - Entering MASTER state\\r",
+            "X-Mailer: Keepalived\\r",
+            "To: root@lab.example, ops\\r",
+            "\\r",
+            "=> VRRP Instance is now owning VRRP VIPs <=\\r",
+            "\\r",
+            ".\\r",
+            "QUIT\\r",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_recipient_that_is_accepted_is_enough_and_none_is_not() {
+    let (port, heard) = server(HashMap::from([("RCPT TO:<ops>", "550 who is that")])).await;
+    let settings = settings(port);
+    deliver(&settings, &letter(&settings)).await.unwrap();
+    assert!(heard.lock().unwrap().contains(&"QUIT\\r".to_owned()));
+
+    let (port, heard) = server(HashMap::from([("RCPT", "550 who is that")])).await;
+    let settings = self::settings(port);
+    let error = deliver(&settings, &letter(&settings)).await.unwrap_err();
+    assert!(error.to_string().starts_with("no recipient was accepted"), "{error}");
+    assert!(causes(&error).contains("who is that"), "{}", causes(&error));
+    assert!(!heard.lock().unwrap().contains(&"DATA\\r".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_starttls_gets_neither_mail_nor_password() {
+    let (port, heard) = server(HashMap::new()).await;
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    let login = Some(("vrrp".to_owned(), secret.path().to_owned()));
+    let with_tls = Mail { start_tls: true, login: login.clone(), ..settings(port) };
+    let error = deliver(&with_tls, &letter(&with_tls)).await.unwrap_err();
+    assert!(matches!(error, MailError::NoTls), "{error}");
+    let without_tls = Mail { login, ..settings(port) };
+    let error = deliver(&without_tls, &letter(&without_tls)).await.unwrap_err();
+    assert!(matches!(error, MailError::LoginWithoutTls), "{error}");
+    assert!(heard.lock().unwrap().iter().all(|line| line.starts_with("EHLO")));
+}
+
+/// The server accepts connections and never says a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_holds_nobody_and_each_mail_has_its_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mail = Mail {
+        connect_timeout: Duration::from_millis(300),
+        ..settings(listener.local_addr().unwrap().port())
+    };
+    let control = Control { socket: "/nonexistent".into(), metrics: None };
+    let mut config = Config::empty("LAB".to_owned(), control);
+    config.process.mail = Some(mail);
+    let mut mailer = Mailer::new();
+    mailer.take_on(&config);
+    let start = Instant::now();
+    for _ in 0..3 * AT_A_TIME {
+        mailer.send("subject".to_owned(), TEXT);
+    }
+    assert!(start.elapsed() < Duration::from_millis(300), "sending has waited");
+    mailer.stop(start + Duration::from_secs(30)).await;
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_name_cannot_bring_headers_along() {
+    let settings = settings(25);
+    let text = message(&settings, "[LAB] VRRP Instance V1\r\nBcc: all@lab.example - …", TEXT, "now");
+    assert!(text.contains("Subject: [LAB] VRRP Instance V1  Bcc: all@lab.example"), "{text}");
+}
+
+#[test]
+fn a_date_is_as_rfc_5322_wants_it() {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_268_961);
+    let said = date(at);
+    let expected = std::process::Command::new("date").args(["-R", "-d", "@1795268961"]).output().unwrap();
+    assert_eq!(said, String::from_utf8_lossy(&expected.stdout).trim_end());
+}
