@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::elect::Engine;
+use crate::notify::hook;
 use crate::observe::control::{Control, ControlError};
 use crate::observe::event::EventSender;
 use crate::observe::log::{self, Log};
@@ -195,6 +196,7 @@ impl Daemon {
         let (events, queue) = EventSender::channel(EVENT_QUEUE);
         // What can be refused comes first: another vipd, a taken port. No address has moved by then.
         let locks = Locks::default().extended_to(&config)?;
+        hook::before_start(&config.process).await;
         let workers = Workers::new(&config, &events, queue);
         let shared = Shared::new(options, config.clone(), locks, workers, events.clone(), &log, stop);
         let control = shared.open_control(&config)?;
@@ -247,6 +249,7 @@ impl Daemon {
         if let Some(control) = self.control {
             control.stop().await;
         }
+        hook::after_stop(&self.shared.config().await.process).await;
         drop(self.pid_files);
         info!("stopped");
         drop(self.log);

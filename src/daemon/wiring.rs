@@ -47,7 +47,7 @@ impl Workers {
         let (bus, _) = broadcast::channel(BUS);
         let history = Arc::new(History::default());
         tokio::spawn(dispatch(queue, bus.clone(), history.clone()));
-        let checks = Checks::start(&config.checks, events.clone());
+        let checks = Checks::start(&config.checks, &config.process, events.clone());
         let notifier = Notifier::start(config, bus.subscribe());
         Self { checks, notifier, history, bus }
     }
@@ -131,6 +131,11 @@ impl Shared {
             dropped_lines: Box::new(log.dropped_counter()),
             stop,
         })
+    }
+
+    /// What runs now.
+    pub async fn config(&self) -> Arc<Config> {
+        self.running.lock().await.config.clone()
     }
 
     pub fn options(&self) -> &Options {
@@ -224,12 +229,12 @@ impl Shared {
         let engine = self.engine()?.clone();
         let mut running = self.running.lock().await;
         let locks = running.locks.extended_to(&config).map_err(|error| self.refuse(&error.to_string()))?;
-        running.checks.reload(&config.checks);
+        running.checks.reload(&config.checks, &config.process);
         let Running { checks, forward, config: before, .. } = &mut *running;
         if let Some(forward) = forward {
             let verdicts = |name: &str| checks.subscribe(name);
             if let Err(refusal) = forward.reload(&config.listeners, verdicts, vips(&config)).await {
-                checks.reload(&before.checks);
+                checks.reload(&before.checks, &before.process);
                 running.bridge_verdicts(&engine);
                 return Err(self.refuse(&refusal.to_string()));
             }
@@ -243,7 +248,7 @@ impl Shared {
         running.config = config;
         running.bridge_verdicts(&engine);
         drop(running);
-        self.events.send(Kind::Notice { text: "configuration reloaded".into() });
+        self.events.send(Kind::Reloaded);
         if !rendered.is_empty() {
             warn!(problems = rendered.trim_end(), "the new configuration has warnings");
         }
