@@ -12,11 +12,14 @@ use std::time::Duration;
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{
-    Announcements, Authentication, Backend, Check, Config, Control, Effect, Engine, Family, Firewall,
-    Instance, Keepalive, Listener, OldUnicastChecksum, StaticAddress, TrackCheck, TrackGroup, TrackInterface,
-    Transport, Version, VirtualAddress,
+    Announcements, Authentication, Backend, Check, Config, Control, Engine, Family, Firewall, Hmac, Instance,
+    Keepalive, Listener, Mail, Process, StaticAddress, TrackGroup, Transport, Version, VirtualAddress,
 };
+use crate::users::Users;
 use crate::validate;
+
+mod groups;
+mod trackers;
 
 /// Default path of the control socket.
 pub const CONTROL_SOCKET: &str = "/run/vipd/control.sock";
@@ -35,15 +38,41 @@ pub(crate) const RISE: u32 = 2;
 /// Failures that bring a check down, in TOML.
 pub(crate) const FALL: u32 = 3;
 
+/// Required_Min_RX and Desired_Min_TX of a BFD session.
+pub(crate) const BFD_INTERVAL: Duration = Duration::from_millis(10);
+/// Desired_Min_TX while a session is not up (RFC 5880 §6.8.3).
+pub(crate) const BFD_IDLE: Duration = Duration::from_secs(1);
+/// Detect_Mult.
+pub(crate) const BFD_MULTIPLIER: u8 = 5;
+/// Port of SMTP.
+pub(crate) const SMTP_PORT: u16 = 25;
+/// Until an SMTP server answers.
+pub(crate) const SMTP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// keepalived sends 64 over IPv6 too, and is not heard by those who follow RFC 5881 §5.
+pub(crate) fn bfd_ttl(multihop: bool) -> u8 {
+    if multihop { 64 } else { 255 }
+}
+
 /// Fills in the defaults; what cannot run is reported and left out.
-pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagnostics) -> Config {
+pub(crate) fn complete(
+    mut model: Model,
+    host_name: String,
+    users: &Users,
+    diagnostics: &mut Diagnostics,
+) -> Config {
     validate::names(&model, diagnostics);
     let only_if_used = model.checks.iter().filter(|c| c.only_if_used).map(|c| c.name.value.clone()).collect();
+    let trackers = trackers::Rules::new(&model);
     let checks: Vec<Check> = model.checks.into_iter().map(check).collect();
     let mut instances = Vec::new();
     for instance in model.instances {
-        instances.extend(complete_instance(instance, diagnostics).map(Arc::new));
+        instances.extend(complete_instance(instance, &trackers, diagnostics));
     }
+    let groups = std::mem::take(&mut model.sync_groups);
+    let sync_groups = groups::complete(groups, &mut instances, &trackers, diagnostics);
+    let instances: Vec<_> = instances.into_iter().map(Arc::new).collect();
+    let mail = mail(model.mail, &host_name, users);
     validate::virtual_routers(&instances, diagnostics);
     let listeners = model.listeners.into_iter().map(|l| listener(l, &instances)).collect();
     let control = Control {
@@ -56,7 +85,7 @@ pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagno
             lock_memory: model.lock_memory.is_some_and(|l| l.value),
             log_unknown_vrids: model.log_unknown_vrids.is_some_and(|l| l.value),
             startup_delay: model.startup_delay.map_or(Duration::ZERO, |d| d.value),
-            ..Engine::default()
+            ..model.engine
         },
         checks,
         instances,
@@ -67,6 +96,11 @@ pub(crate) fn complete(model: Model, host_name: String, diagnostics: &mut Diagno
         static_routes: model.static_routes,
         static_rules: model.static_rules,
         firewall: model.firewall.map_or_else(Firewall::default, |f| f.value),
+        sync_groups,
+        bfd: model.bfd,
+        announcement_groups: model.announcement_groups,
+        link_delays: model.link_delays,
+        process: Process { mail, ..model.process },
         ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
@@ -83,6 +117,22 @@ fn track_group(group: model::TrackGroup) -> TrackGroup {
 
 fn static_address(fixed: model::StaticAddress) -> StaticAddress {
     StaticAddress { address: fixed.address.value, track_group: fixed.track_group }
+}
+
+/// Nobody to mail, or no server: no mail, as in keepalived.
+fn mail(mail: model::Mail, host_name: &str, users: &Users) -> Option<Mail> {
+    let (server, port) = mail.server.filter(|_| !mail.to.is_empty())?;
+    Some(Mail {
+        to: mail.to,
+        from: mail.from.unwrap_or_else(|| format!("{}@{host_name}", users.own_name())),
+        server,
+        port,
+        helo: mail.helo.unwrap_or_else(|| host_name.to_owned()),
+        connect_timeout: mail.connect_timeout.unwrap_or(SMTP_TIMEOUT),
+        no_faults: mail.no_faults,
+        start_tls: mail.start_tls,
+        login: mail.login,
+    })
 }
 
 fn check(check: model::Check) -> Check {
@@ -136,7 +186,11 @@ pub(crate) fn instances_of(bind: &[SocketAddr], instances: &[Arc<Instance>]) -> 
     instances.iter().filter(holds).map(|i| i.name.clone()).collect()
 }
 
-fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) -> Option<Instance> {
+fn complete_instance(
+    mut meant: model::Instance,
+    trackers: &trackers::Rules,
+    diagnostics: &mut Diagnostics,
+) -> Option<Instance> {
     let family = family(&meant);
     let version = version(&meant, family, diagnostics);
     let strict = meant.strict.as_ref().is_some_and(|s| s.value);
@@ -148,17 +202,20 @@ fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) 
     };
     let owner = priority == 255;
     validate::first_state(&meant, owner, strict, diagnostics);
+    let authentication = authentication(&meant, version, strict, diagnostics);
+    validate::first_state_with_header(&meant, owner, &authentication, diagnostics);
+    let header = matches!(authentication, Authentication::Ah(_));
     let wants_active = meant.first_state.as_ref().map_or(owner, |s| s.value == FirstState::Active);
-    // Strict mode makes MASTER of any but the owner BACKUP.
-    let master = wants_active && (owner || !strict);
-    let authentication = authentication(meant.password.take(), version, strict, &meant.name, diagnostics);
+    // Strict mode and AH make MASTER of any but the owner BACKUP.
+    let master = wants_active && (owner || !(strict || header));
     let transport = transport(&meant, family, strict, diagnostics);
     let preempt = preempt(&meant, master, diagnostics);
     let preempt_delay = preempt_delay(&meant, master, preempt, strict, diagnostics);
     let advert_interval = advert_interval(&meant, version, diagnostics);
     let interface = validate::interface(&meant, diagnostics);
     let vrid = validate::vrid(&meant, diagnostics);
-    validate::accept(&meant, owner, strict, version, diagnostics);
+    let accept = accept(&meant, owner, strict, version, diagnostics);
+    let hmac = hmac(&meant, advert_interval, &authentication, diagnostics);
     let down_timer_adverts = match (&meant.down_timer_adverts, strict) {
         (Some(count), true) if count.value != 3 => {
             let finding =
@@ -171,8 +228,8 @@ fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) 
     };
     let (interface, vrid, transport) = (interface?, vrid?, transport?);
     let (addresses, excluded) = addresses(&mut meant, family, version, strict, &interface, diagnostics);
-    let track_checks = trackers(&meant, owner, diagnostics);
-    let track_interfaces = track_interfaces(&meant, owner, &interface, diagnostics);
+    let timer_expired_backup = validate::timer_expired_backup(&meant, preempt, diagnostics);
+    let tracked = trackers.of_instance(&meant, owner, Some(&interface), diagnostics);
     let mut gratuitous_arp = meant.gratuitous_arp;
     let mut neighbor_advertisements = meant.neighbor_advertisements;
     if strict && !meant.lower_priority_rounds_written {
@@ -201,29 +258,29 @@ fn complete_instance(mut meant: model::Instance, diagnostics: &mut Diagnostics) 
         strict,
         addresses,
         excluded,
-        track_checks,
-        track_interfaces,
+        track_checks: tracked.checks,
+        track_interfaces: tracked.interfaces,
         gratuitous_arp,
         neighbor_advertisements,
         answer_lower_priority: meant.answer_lower_priority.unwrap_or(!strict),
         answer_higher_priority: meant.answer_higher_priority.unwrap_or(false),
         notify: meant.notify,
-        wants_active: false,
-        accept: true,
+        wants_active: master && !owner,
+        accept,
         vmac: meant.vmac,
         routes: meant.routes,
         rules: meant.rules,
         promote_secondaries: meant.promote_secondaries,
-        track_bfd: Vec::new(),
-        track_source: false,
-        timer_expired_backup: None,
-        skip_address_check: false,
-        owner_ignores_adverts: false,
-        old_unicast_checksum: OldUnicastChecksum::Detect,
-        hmac: None,
-        smtp_alert: false,
+        track_bfd: tracked.bfd,
+        track_source: meant.track_source,
+        timer_expired_backup,
+        skip_address_check: meant.skip_address_check,
+        owner_ignores_adverts: meant.owner_ignores_adverts.unwrap_or(strict && owner),
+        old_unicast_checksum: meant.old_unicast_checksum,
+        hmac,
+        smtp_alert: meant.smtp_alert,
         extra_announcements: meant.extra_announcements,
-        receive_buffer: None,
+        receive_buffer: meant.receive_buffer,
     })
 }
 
@@ -254,16 +311,15 @@ fn version(meant: &model::Instance, family: Family, diagnostics: &mut Diagnostic
 }
 
 fn authentication(
-    password: Option<Located<model::Password>>,
+    meant: &model::Instance,
     version: Version,
     strict: bool,
-    name: &Located<String>,
     diagnostics: &mut Diagnostics,
 ) -> Authentication {
-    let Some(password) = password else { return Authentication::None };
+    let Some(password) = &meant.password else { return Authentication::None };
     if version == Version::V3 || strict {
         let why = if strict { "strict mode" } else { "VRRP version 3" };
-        let message = format!("{why} has no authentication (instance {})", name.value);
+        let message = format!("{why} has no authentication (instance {})", meant.name.value);
         let finding = Diagnostic::warning("authentication-ignored", &password.at, message);
         diagnostics.push(finding.help("the password is ignored, as in keepalived"));
         return Authentication::None;
@@ -272,7 +328,52 @@ fn authentication(
     for (byte, from) in bytes.iter_mut().zip(&password.value.0) {
         *byte = *from;
     }
-    Authentication::Pass(bytes)
+    match meant.authentication_header {
+        true => Authentication::Ah(bytes),
+        false => Authentication::Pass(bytes),
+    }
+}
+
+fn accept(
+    meant: &model::Instance,
+    owner: bool,
+    strict: bool,
+    version: Version,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let Some(accept) = &meant.accept else { return owner || !strict };
+    if accept.value && strict && version == Version::V2 && !owner {
+        let message = "version 2 in strict mode does not accept packets to the VIP";
+        let finding = Diagnostic::warning("strict-mode", &accept.at, message);
+        diagnostics.push(finding.help("`accept` is reset, as in keepalived"));
+        return false;
+    }
+    accept.value
+}
+
+/// The window depends on the interval; version 2 authentication cannot be beside it.
+fn hmac(
+    meant: &model::Instance,
+    advert_interval: Duration,
+    authentication: &Authentication,
+    diagnostics: &mut Diagnostics,
+) -> Option<Hmac> {
+    let hmac = meant.hmac.clone()?;
+    if *authentication != Authentication::None {
+        let at = meant.password.as_ref().map_or(&meant.name.at, |password| &password.at);
+        let message = format!("instance {} has a password, and its adverts are signed", meant.name.value);
+        let finding = Diagnostic::error("conflict", at, message);
+        diagnostics
+            .push(finding.expected("one of them").help("delete the password: signing is the stronger"));
+    }
+    let time_window =
+        if hmac.time_window.is_zero() { hmac_window(advert_interval) } else { hmac.time_window };
+    Some(Hmac { time_window, ..hmac })
+}
+
+/// Three advert intervals in whole seconds, 5–300 s.
+pub(crate) fn hmac_window(advert_interval: Duration) -> Duration {
+    Duration::from_secs((3 * advert_interval.as_secs()).clamp(5, 300))
 }
 
 fn transport(
@@ -311,8 +412,9 @@ fn transport(
         let finding =
             Diagnostic::warning("no-unicast-peer", &unicast.at, message).expected("at least one peer");
         if unicast.fault_without_peer {
-            diagnostics.push(finding.help("the instance is left out; keepalived keeps it in FAULT"));
-            return None;
+            diagnostics.push(finding.help("it stays in FAULT, as in keepalived"));
+            let ttl = unicast.ttl.unwrap_or(255);
+            return Some(Transport::Unicast { peers, ttl, check_source: unicast.check_source });
         }
         diagnostics.push(
             finding.help("multicast is used, as in keepalived; a router that uses unicast does not hear it"),
@@ -401,10 +503,11 @@ fn advert_interval(meant: &model::Instance, version: Version, diagnostics: &mut 
 }
 
 /// How many addresses an advert carries on a link with an MTU of 1500.
-fn most_addresses(family: Family) -> usize {
+fn most_addresses(family: Family, signed: bool) -> usize {
+    const TRAILER: usize = 28;
     match family {
         Family::Ipv4 => 255,
-        Family::Ipv6 => (1500 - 14 - 40 - 8) / 16,
+        Family::Ipv6 => (1500 - 14 - 40 - 8 - if signed { TRAILER } else { 0 }) / 16,
     }
 }
 
@@ -433,12 +536,13 @@ fn addresses(
         }
     }
     let mut excluded: Vec<_> = Vec::new();
-    if kept.len() > most_addresses(family) {
-        let first = &kept[most_addresses(family)];
-        let message = format!("{} addresses; an advert carries {}", kept.len(), most_addresses(family));
+    let most = most_addresses(family, meant.hmac.is_some());
+    if kept.len() > most {
+        let first = &kept[most];
+        let message = format!("{} addresses; an advert carries {most}", kept.len());
         let finding = Diagnostic::warning("too-many-addresses", &first.at, message);
         diagnostics.push(finding.help("the rest is held but not advertised, as in keepalived; put it under `virtual_ipaddress_excluded`"));
-        excluded = kept.split_off(most_addresses(family));
+        excluded = kept.split_off(most);
     }
     for address in std::mem::take(&mut meant.excluded) {
         let ip = address.value.address.address;
@@ -519,55 +623,4 @@ pub(crate) fn neighbor_announcements() -> Announcements {
         lower_priority_again_after: None,
         packet_gap: Duration::ZERO,
     }
-}
-
-/// The owner's priority never moves: only what puts it in FAULT counts.
-fn counts(effect: Effect, owner: bool, name: &Located<String>, diagnostics: &mut Diagnostics) -> bool {
-    if !owner || matches!(effect, Effect::Fault { .. }) {
-        return true;
-    }
-    let message = format!("{} has a weight, but the priority 255 of the owner never moves", name.value);
-    let finding = Diagnostic::warning("weight-for-owner", &name.at, message);
-    diagnostics.push(
-        finding.help("it is not tracked, as in keepalived; use a priority of at most 254, or no weight"),
-    );
-    false
-}
-
-fn trackers(meant: &model::Instance, owner: bool, diagnostics: &mut Diagnostics) -> Vec<TrackCheck> {
-    let mut tracked = Vec::new();
-    for tracker in &meant.track_checks {
-        if counts(tracker.effect, owner, &tracker.check, diagnostics) {
-            tracked.push(TrackCheck { check: tracker.check.value.clone(), effect: tracker.effect });
-        }
-    }
-    tracked
-}
-
-fn track_interfaces(
-    meant: &model::Instance,
-    owner: bool,
-    own: &str,
-    diagnostics: &mut Diagnostics,
-) -> Vec<TrackInterface> {
-    let mut tracked = Vec::new();
-    if meant.track_primary {
-        tracked.push(TrackInterface { interface: own.to_owned(), effect: Effect::Fault { reverse: false } });
-    }
-    for (interface, effect) in &meant.track_interfaces {
-        if interface.value == own && meant.track_primary {
-            if *effect != (Effect::Fault { reverse: false }) {
-                let message = format!("{own} is the instance's own interface and tracked in any case");
-                let finding = Diagnostic::warning("own-interface", &interface.at, message);
-                diagnostics.push(
-                    finding.help(
-                        "its weight is ignored, as in keepalived; write `dont_track_primary` to use it",
-                    ),
-                );
-            }
-        } else if counts(*effect, owner, interface, diagnostics) {
-            tracked.push(TrackInterface { interface: interface.value.clone(), effect: *effect });
-        }
-    }
-    tracked
 }

@@ -22,6 +22,7 @@ pub mod written;
 
 mod complete;
 mod format;
+mod hmac;
 mod host;
 mod iproute;
 mod keepalived;
@@ -118,7 +119,7 @@ pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
     for (path, bytes) in &toml {
         toml::load(path, bytes, options, &mut model, &mut diagnostics);
     }
-    let config = complete::complete(model, options.host_name(), &mut diagnostics);
+    let config = complete::complete(model, options.host_name(), &options.users, &mut diagnostics);
     if options.check_host {
         host::check(&config, &mut diagnostics);
     }

@@ -2,6 +2,7 @@
 //!
 //! Every door writes this; completing makes it ready to run.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use std::time::Duration;
 pub use crate::diagnostic::Located;
 use crate::diagnostic::Location;
 use crate::ready::{
-    Announcements, Balance, Effect, ExtraAnnouncements, Fifo, Firewall, Keepalive, Probe, Route, Rule,
-    UnicastPeer, Version, VirtualAddress, Vmac,
+    AnnouncementGroup, Announcements, Balance, Bfd, Effect, Engine, ExtraAnnouncements, Fifo, Firewall, Hmac,
+    Keepalive, LinkDelay, Notify, OldUnicastChecksum, Probe, Process, Route, Rule, UnicastPeer, Version,
+    VirtualAddress, Vmac,
 };
 
 /// Everything that was written, in all files.
@@ -50,6 +52,22 @@ pub struct Model {
     pub static_rules: Vec<Rule>,
     /// The nftables table.
     pub firewall: Option<Located<Firewall>>,
+    /// What has a place of its own above is not looked at here.
+    pub engine: Engine,
+    /// Its `mail` is not looked at here.
+    pub process: Process,
+    /// Whom to mail, and how.
+    pub mail: Mail,
+    /// Instances that change state together.
+    pub sync_groups: Vec<SyncGroup>,
+    /// BFD sessions.
+    pub bfd: Vec<Bfd>,
+    /// Interfaces that share the gaps between announcements.
+    pub announcement_groups: Vec<AnnouncementGroup>,
+    /// When an interface counts as down or up.
+    pub link_delays: Vec<LinkDelay>,
+    /// TOML keys that one file alone may set, and where it did.
+    pub set: HashMap<String, Location>,
 }
 
 /// Instances that need a static address, route or rule.
@@ -68,6 +86,55 @@ pub struct StaticAddress {
     pub address: Located<VirtualAddress>,
     /// Name of a [`TrackGroup`].
     pub track_group: Option<String>,
+}
+
+/// Mail, as far as it was written.
+#[derive(Clone, Debug, Default)]
+pub struct Mail {
+    /// Nobody: no mail.
+    pub to: Vec<String>,
+    /// Default USER@HOST.
+    pub from: Option<String>,
+    /// None: no mail.
+    pub server: Option<(String, u16)>,
+    /// Default: the host's name.
+    pub helo: Option<String>,
+    /// Default 30 s.
+    pub connect_timeout: Option<Duration>,
+    /// No mail on FAULT.
+    pub no_faults: bool,
+    /// STARTTLS.
+    pub start_tls: bool,
+    /// User and the file with the password.
+    pub login: Option<(String, PathBuf)>,
+}
+
+/// Instances that change state together.
+#[derive(Clone, Debug)]
+pub struct SyncGroup {
+    /// Unique.
+    pub name: Located<String>,
+    /// Names of instances.
+    pub members: Vec<Located<String>>,
+    /// What acts on every member.
+    pub trackers: Trackers,
+    /// Weights count.
+    pub tracking_weight: bool,
+    /// Scripts of the group.
+    pub notify: Notify,
+    /// Mail when it changes state.
+    pub smtp_alert: bool,
+}
+
+/// What an instance or a group tracks.
+#[derive(Clone, Debug, Default)]
+pub struct Trackers {
+    /// Checks.
+    pub checks: Vec<TrackCheck>,
+    /// Interfaces.
+    pub interfaces: Vec<(Located<String>, Effect)>,
+    /// BFD sessions; without an effect that of the session.
+    pub bfd: Vec<(Located<String>, Option<Effect>)>,
 }
 
 /// A check.
@@ -147,10 +214,8 @@ pub struct Instance {
     pub excluded: Vec<Located<Address>>,
     /// An instance without addresses is wanted.
     pub no_addresses: bool,
-    /// Tracked checks.
-    pub track_checks: Vec<TrackCheck>,
-    /// Tracked interfaces.
-    pub track_interfaces: Vec<(Located<String>, Effect)>,
+    /// What moves the priority or means FAULT.
+    pub trackers: Trackers,
     /// Track the instance's own interface.
     pub track_primary: bool,
     /// Gratuitous ARP.
@@ -164,7 +229,7 @@ pub struct Instance {
     /// Send an advert on one of higher priority. Default no.
     pub answer_higher_priority: Option<bool>,
     /// Scripts.
-    pub notify: crate::ready::Notify,
+    pub notify: Notify,
     /// A macvlan with the virtual MAC.
     pub vmac: Option<Vmac>,
     /// Addresses that are not on that macvlan get one of their own, with a name of this prefix.
@@ -177,6 +242,24 @@ pub struct Instance {
     pub promote_secondaries: bool,
     /// Announcements on other interfaces of the same base.
     pub extra_announcements: Option<ExtraAnnouncements>,
+    /// The password is that of an IPsec authentication header.
+    pub authentication_header: bool,
+    /// Adverts are signed. A time window of zero stands for the default, which depends on the advert interval.
+    pub hmac: Option<Hmac>,
+    /// FAULT while the source address is missing.
+    pub track_source: bool,
+    /// Priority of the Backup that would have taken over.
+    pub timer_expired_backup: Option<Located<u8>>,
+    /// Compare the address list of a sender once. Default no.
+    pub skip_address_check: bool,
+    /// Default no; strict: yes for the owner.
+    pub owner_ignores_adverts: Option<bool>,
+    /// How version 3 unicast adverts are summed.
+    pub old_unicast_checksum: OldUnicastChecksum,
+    /// Mail when the state changes.
+    pub smtp_alert: bool,
+    /// SO_RCVBUF.
+    pub receive_buffer: Option<u32>,
 }
 
 impl Instance {
@@ -205,21 +288,29 @@ impl Instance {
             addresses: Vec::new(),
             excluded: Vec::new(),
             no_addresses: false,
-            track_checks: Vec::new(),
-            track_interfaces: Vec::new(),
+            trackers: Trackers::default(),
             track_primary: true,
             gratuitous_arp: crate::complete::arp_announcements(),
             neighbor_advertisements: crate::complete::neighbor_announcements(),
             lower_priority_rounds_written: false,
             answer_lower_priority: None,
             answer_higher_priority: None,
-            notify: crate::ready::Notify::default(),
+            notify: Notify::default(),
             vmac: None,
             vmac_for_others: None,
             routes: Vec::new(),
             rules: Vec::new(),
             promote_secondaries: false,
             extra_announcements: None,
+            authentication_header: false,
+            hmac: None,
+            track_source: false,
+            timer_expired_backup: None,
+            skip_address_check: false,
+            owner_ignores_adverts: None,
+            old_unicast_checksum: OldUnicastChecksum::Detect,
+            smtp_alert: false,
+            receive_buffer: None,
         }
     }
 }
@@ -245,7 +336,7 @@ pub struct Unicast {
     pub ttl: Option<u8>,
     /// Drop adverts of others.
     pub check_source: bool,
-    /// Without peers: stay in FAULT, which is an error here.
+    /// Without peers: stay in FAULT, not multicast.
     pub fault_without_peer: bool,
 }
 

@@ -16,9 +16,12 @@ use crate::ready::{Fifo, Probe};
 
 mod address;
 mod check;
+mod group;
+mod hmac;
 mod instance;
 mod listener;
 mod network;
+mod process;
 mod route;
 mod rule;
 mod table;
@@ -52,7 +55,7 @@ pub(crate) fn load(
         return;
     }
     let text_file = TextFile::new(file, &text);
-    text_file.hide_passwords(diagnostics);
+    text_file.hide_secrets(diagnostics);
     let (document, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
         let at = text_file.location(&error.span().unwrap_or(0..0));
@@ -103,16 +106,23 @@ impl Door<'_> {
             once(&mut self.model.metrics, metrics, "control.metrics", self.diagnostics);
             self.finish(control);
         }
-        if let Some(mut engine) = self.table(&mut root, "engine") {
-            let priority = self.integer(&mut engine, "realtime_priority", 1..=99);
-            once(&mut self.model.realtime_priority, priority, "engine.realtime_priority", self.diagnostics);
-            let lock = self.boolean(&mut engine, "lock_memory");
-            once(&mut self.model.lock_memory, lock, "engine.lock_memory", self.diagnostics);
-            let log = self.boolean(&mut engine, "log_unknown_vrids");
-            once(&mut self.model.log_unknown_vrids, log, "engine.log_unknown_vrids", self.diagnostics);
-            let delay = self.duration(&mut engine, "startup_delay", table::ANY_TIME);
-            once(&mut self.model.startup_delay, delay, "engine.startup_delay", self.diagnostics);
-            self.finish(engine);
+        if let Some(engine) = self.table(&mut root, "engine") {
+            self.engine(engine);
+        }
+        if let Some(process) = self.table(&mut root, "process") {
+            self.process_table(process);
+        }
+        if let Some(mail) = self.table(&mut root, "mail") {
+            self.mail(mail);
+        }
+        for group in self.tables(&mut root, "announcement_group") {
+            self.announcement_group(group);
+        }
+        for delay in self.tables(&mut root, "link_delay") {
+            self.link_delay(delay);
+        }
+        for bfd in self.tables(&mut root, "bfd") {
+            self.bfd(bfd);
         }
         self.fixed(&mut root);
         for check in self.tables(&mut root, "check") {
@@ -120,6 +130,9 @@ impl Door<'_> {
         }
         for instance in self.tables(&mut root, "instance") {
             self.instance(instance);
+        }
+        for group in self.tables(&mut root, "sync_group") {
+            self.sync_group(group);
         }
         for listener in self.tables(&mut root, "listener") {
             self.listener(listener);
@@ -152,7 +165,9 @@ impl Door<'_> {
         };
         let values: Vec<String> =
             self.model.checks.iter().filter(|c| holds_value(c)).map(|c| c.name.value.clone()).collect();
-        for tracked in self.model.instances.iter_mut().flat_map(|i| &mut i.track_checks) {
+        let of_instances = self.model.instances.iter_mut().map(|instance| &mut instance.trackers);
+        let of_groups = self.model.sync_groups.iter_mut().map(|group| &mut group.trackers);
+        for tracked in of_instances.chain(of_groups).flat_map(|trackers| &mut trackers.checks) {
             if let Effect::Weight { weight, reverse } = tracked.effect
                 && values.contains(&tracked.check.value)
             {

@@ -9,14 +9,18 @@ use std::time::Duration;
 use crate::complete::{self, CONTROL_SOCKET};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::ready::{
-    Announcements, Authentication, Balance, Check, Command, Config, Credentials, Effect, Family, Fifo,
-    FileExpect, HttpProbe, Instance, Listener, Notify, Probe, ProcessProbe, Tls, TrackInterface, Transport,
-    UnicastPeer, User, Version, VirtualAddress,
+    Announcements, Authentication, Balance, Bfd, Check, Command, Config, Credentials, Effect, Family, Fifo,
+    FileExpect, Hmac, HmacMode, HttpProbe, Instance, Listener, Notify, OldUnicastChecksum, ParameterMatch,
+    Probe, ProcessProbe, Tls, TrackBfd, TrackCheck, TrackInterface, Transport, UnicastPeer, User, Version,
+    VirtualAddress,
 };
 use crate::time::shown;
 use crate::users::Users;
 
 mod network;
+mod process;
+
+use process::optional;
 
 /// The configuration as TOML. Findings of the loading (what was dropped, and what is done instead) become
 /// comments above it.
@@ -33,20 +37,29 @@ pub fn to_toml(config: &Config, dropped: &Diagnostics) -> String {
         line(&mut control, "metrics", &quoted(&metrics.to_string()));
     }
     section(&mut text, "[control]", &control);
-    let mut engine = String::new();
-    if let Some(priority) = config.engine.realtime_priority {
-        line(&mut engine, "realtime_priority", &priority.to_string());
+    section(&mut text, "[engine]", &process::engine(&config.engine));
+    section(&mut text, "[process]", &process::process(&config.process));
+    if let Some(mail) = &config.process.mail {
+        section(&mut text, "[mail]", &process::mail(mail));
     }
-    flag(&mut engine, "lock_memory", config.engine.lock_memory, false);
-    flag(&mut engine, "log_unknown_vrids", config.engine.log_unknown_vrids, false);
-    duration(&mut engine, "startup_delay", config.engine.startup_delay, Duration::ZERO);
-    section(&mut text, "[engine]", &engine);
     network::tables(&mut text, config);
+    for written in &config.announcement_groups {
+        section(&mut text, "[[announcement_group]]", &process::announcement_group(written));
+    }
+    for written in &config.link_delays {
+        section(&mut text, "[[link_delay]]", &process::link_delay(written));
+    }
+    for written in &config.bfd {
+        section(&mut text, "[[bfd]]", &process::bfd(written));
+    }
     for written in &config.checks {
         section(&mut text, "[[check]]", &check(written));
     }
     for written in &config.instances {
-        section(&mut text, "[[instance]]", &instance(written));
+        section(&mut text, "[[instance]]", &instance(written, &config.bfd));
+    }
+    for written in &config.sync_groups {
+        section(&mut text, "[[sync_group]]", &process::sync_group(written, &config.bfd));
     }
     for written in &config.listeners {
         section(&mut text, "[[listener]]", &listener(written, config));
@@ -177,29 +190,9 @@ fn check(check: &Check) -> String {
             line(&mut text, "apiserver", &inline(&body));
         }
         Probe::Tcp { target } => line(&mut text, "tcp", &quoted(&target.to_string())),
-        Probe::Process(ProcessProbe { name, quorum: 1, quorum_max: None, .. }) => {
-            line(&mut text, "process", &quoted(name))
-        }
-        Probe::Process(ProcessProbe { name, quorum, quorum_max, .. }) => {
-            let mut body = String::new();
-            line(&mut body, "name", &quoted(name));
-            number(&mut body, "quorum", quorum, &1);
-            if let Some(most) = quorum_max {
-                line(&mut body, "quorum_max", &most.to_string());
-            }
-            line(&mut text, "process", &inline(&body));
-        }
-        Probe::File { path, expect, .. } => {
-            let path = quoted(&path.to_string_lossy());
-            let value = match expect {
-                FileExpect::Exists => path,
-                FileExpect::Missing => format!("{{ path = {path}, expect = \"missing\" }}"),
-                FileExpect::Value => format!("{{ path = {path}, expect = \"value\" }}"),
-                FileExpect::Contains(part) => {
-                    format!("{{ path = {path}, expect = {{ contains = {} }} }}", quoted(part))
-                }
-            };
-            line(&mut text, "file", &value);
+        Probe::Process(process) => line(&mut text, "process", &process_probe(process)),
+        Probe::File { path, expect, initial } => {
+            line(&mut text, "file", &file_probe(&path.to_string_lossy(), expect, *initial));
         }
         Probe::Interface { name } => line(&mut text, "interface", &quoted(name)),
     }
@@ -209,6 +202,50 @@ fn check(check: &Check) -> String {
     number(&mut text, "fall", &check.fall, &complete::FALL);
     flag(&mut text, "first_result_decides", check.first_result_decides, true);
     text
+}
+
+fn process_probe(process: &ProcessProbe) -> String {
+    let name = quoted(&process.name);
+    if *process == (ProcessProbe { name: process.name.clone(), quorum: 1, ..ProcessProbe::default() }) {
+        return name;
+    }
+    let mut body = String::new();
+    line(&mut body, "name", &name);
+    if let Some((matching, words)) = &process.parameters {
+        line(&mut body, "parameters", &list(words.iter().map(|word| quoted(word))));
+        match matching {
+            ParameterMatch::Exact => {}
+            ParameterMatch::Partial => line(&mut body, "match", "\"partial\""),
+            ParameterMatch::Initial => line(&mut body, "match", "\"initial\""),
+        }
+    }
+    flag(&mut body, "full_command", process.full_command, false);
+    duration(&mut body, "start_delay", process.fork_delay, Duration::ZERO);
+    duration(&mut body, "end_delay", process.terminate_delay, Duration::ZERO);
+    number(&mut body, "quorum", &process.quorum, &1);
+    optional(&mut body, "quorum_max", process.quorum_max);
+    inline(&body)
+}
+
+fn file_probe(path: &str, expect: &FileExpect, initial: Option<(i64, bool)>) -> String {
+    if *expect == FileExpect::Exists && initial.is_none() {
+        return quoted(path);
+    }
+    let mut body = String::new();
+    line(&mut body, "path", &quoted(path));
+    match expect {
+        FileExpect::Exists => {}
+        FileExpect::Missing => line(&mut body, "expect", "\"missing\""),
+        FileExpect::Value => line(&mut body, "expect", "\"value\""),
+        FileExpect::Contains(part) => {
+            line(&mut body, "expect", &format!("{{ contains = {} }}", quoted(part)));
+        }
+    }
+    if let Some((value, overwrite)) = initial {
+        line(&mut body, "initial", &value.to_string());
+        flag(&mut body, "overwrite", overwrite, false);
+    }
+    inline(&body)
 }
 
 fn http_probe(http: &HttpProbe) -> String {
@@ -262,7 +299,7 @@ fn credentials(text: &mut String, credentials: &Credentials) {
     }
 }
 
-fn instance(instance: &Instance) -> String {
+fn instance(instance: &Instance, sessions: &[Bfd]) -> String {
     let mut text = String::new();
     line(&mut text, "name", &quoted(&instance.name));
     line(&mut text, "interface", &quoted(&instance.interface));
@@ -272,6 +309,7 @@ fn instance(instance: &Instance) -> String {
     }
     number(&mut text, "priority", &instance.priority, &100);
     flag(&mut text, "start_active", instance.start_active, instance.priority == 255);
+    flag(&mut text, "wants_active", instance.wants_active, false);
     duration(&mut text, "advert_interval", instance.advert_interval, Duration::from_secs(1));
     flag(&mut text, "preempt", instance.preempt, true);
     duration(&mut text, "preempt_delay", instance.preempt_delay, Duration::ZERO);
@@ -280,14 +318,24 @@ fn instance(instance: &Instance) -> String {
         line(&mut text, "source", &quoted(&source.to_string()));
     }
     transport(&mut text, instance);
-    if let Authentication::Pass(password) = &instance.authentication {
-        line(&mut text, "authentication", &format!("{{ {} }}", password_value(password)));
+    match &instance.authentication {
+        Authentication::None => {}
+        Authentication::Pass(password) => {
+            line(&mut text, "authentication", &format!("{{ {} }}", password_value(password)));
+        }
+        Authentication::Ah(key) => {
+            line(&mut text, "authentication", &format!("{{ type = \"header\", {} }}", password_value(key)));
+        }
+    }
+    if let Some(hmac) = &instance.hmac {
+        line(&mut text, "hmac", &hmac_value(hmac, instance.advert_interval));
     }
     flag(&mut text, "checksum_message_only", instance.checksum_message_only, false);
     flag(&mut text, "strict", instance.strict, false);
+    habits(&mut text, instance);
     addresses(&mut text, "addresses", &instance.addresses, instance);
     addresses(&mut text, "excluded", &instance.excluded, instance);
-    track(&mut text, instance);
+    track(&mut text, instance, sessions);
     let (arp, na) = (complete::arp_announcements(), complete::neighbor_announcements());
     announcements(&mut text, "gratuitous_arp", &instance.gratuitous_arp, &arp, instance.strict);
     announcements(
@@ -300,8 +348,52 @@ fn instance(instance: &Instance) -> String {
     flag(&mut text, "answer_lower_priority", instance.answer_lower_priority, !instance.strict);
     flag(&mut text, "answer_higher_priority", instance.answer_higher_priority, false);
     network::instance(&mut text, instance);
-    notify(&mut text, &instance.notify);
+    notify(&mut text, "[instance.notify]", &instance.notify);
     text
+}
+
+/// What few need to say.
+fn habits(text: &mut String, instance: &Instance) {
+    let owner = instance.priority == 255;
+    flag(text, "accept", instance.accept, owner || !instance.strict);
+    flag(text, "mail", instance.smtp_alert, false);
+    flag(text, "track_source", instance.track_source, false);
+    optional(text, "timer_expired_backup", instance.timer_expired_backup);
+    flag(text, "skip_address_check", instance.skip_address_check, false);
+    flag(text, "owner_ignores_adverts", instance.owner_ignores_adverts, instance.strict && owner);
+    optional(text, "receive_buffer", instance.receive_buffer);
+    match instance.old_unicast_checksum {
+        OldUnicastChecksum::Detect => {}
+        OldUnicastChecksum::Always => line(text, "old_unicast_checksum", "\"always\""),
+        OldUnicastChecksum::Never => line(text, "old_unicast_checksum", "\"never\""),
+    }
+}
+
+fn hmac_value(hmac: &Hmac, advert_interval: Duration) -> String {
+    let key = |key: &crate::ready::HmacKey| {
+        let secret = match (&key.file, std::str::from_utf8(&key.secret)) {
+            (Some(file), _) => format!("file = {}", quoted(&file.to_string_lossy())),
+            (None, Ok(text)) if !text.contains(char::is_control) => format!("secret = {}", quoted(text)),
+            (None, _) => {
+                format!(
+                    "secret_hex = \"{}\"",
+                    key.secret.iter().map(|b| format!("{b:02x}")).collect::<String>()
+                )
+            }
+        };
+        format!("{{ id = {}, {secret} }}", key.id)
+    };
+    let mut body = String::new();
+    line(&mut body, "keys", &list(hmac.keys.iter().map(key)));
+    line(&mut body, "active_key", &hmac.active_key.to_string());
+    duration(&mut body, "time_window", hmac.time_window, complete::hmac_window(advert_interval));
+    flag(&mut body, "monotonic", hmac.monotonic, false);
+    match hmac.mode {
+        HmacMode::Enforce => {}
+        HmacMode::Permissive => line(&mut body, "mode", "\"permissive\""),
+        HmacMode::ReceiveOnly => line(&mut body, "mode", "\"receive-only\""),
+    }
+    inline(&body)
 }
 
 fn transport(text: &mut String, instance: &Instance) {
@@ -414,31 +506,54 @@ fn address(address: &VirtualAddress, interface: &str) -> String {
     inline(&body)
 }
 
-fn track(text: &mut String, instance: &Instance) {
-    const FAULT: Effect = Effect::Fault { reverse: false };
-    let own = |tracked: &TrackInterface| tracked.interface == instance.interface && tracked.effect == FAULT;
+fn track(text: &mut String, instance: &Instance, sessions: &[Bfd]) {
+    let own = |tracked: &TrackInterface| {
+        tracked.interface == instance.interface && tracked.effect == Effect::Fault { reverse: false }
+    };
     let (has_own, others) = match instance.track_interfaces.as_slice() {
         [first, others @ ..] if own(first) => (true, others),
         others => (false, others),
     };
     flag(text, "track_own_interface", has_own, true);
-    let entry = |key: &str, name: &str, effect: Effect| {
-        let mut body = String::new();
-        line(&mut body, key, &quoted(name));
-        let (weight, reverse) = match effect {
-            Effect::Fault { reverse } => (0, reverse),
-            Effect::Weight { weight, reverse } | Effect::Value { weight, reverse } => (weight, reverse),
-        };
-        number(&mut body, "weight", &weight, &0);
-        flag(&mut body, "reverse", reverse, false);
-        inline(&body)
-    };
-    let checks = instance.track_checks.iter().map(|t| entry("check", &t.check, t.effect));
-    let interfaces = others.iter().map(|t| entry("interface", &t.interface, t.effect));
-    let entries: Vec<_> = checks.chain(interfaces).collect();
+    let entries = track_entries(&instance.track_checks, others, &instance.track_bfd, sessions);
     if !entries.is_empty() {
         line(text, "track", &list(entries));
     }
+}
+
+fn track_entries(
+    checks: &[TrackCheck],
+    interfaces: &[TrackInterface],
+    tracked: &[TrackBfd],
+    sessions: &[Bfd],
+) -> Vec<String> {
+    const FAULT: Effect = Effect::Fault { reverse: false };
+    let entry = |key: &str, name: &str, effect: Effect, default: Effect| {
+        let mut body = String::new();
+        line(&mut body, key, &quoted(name));
+        weight(&mut body, effect, default);
+        inline(&body)
+    };
+    let session = |name: &str| sessions.iter().find(|bfd| bfd.name == name).map_or(FAULT, |bfd| bfd.effect);
+    let checks = checks.iter().map(|t| entry("check", &t.check, t.effect, FAULT));
+    let interfaces = interfaces.iter().map(|t| entry("interface", &t.interface, t.effect, FAULT));
+    let tracked = tracked.iter().map(|t| entry("bfd", &t.bfd, t.effect, session(&t.bfd)));
+    checks.chain(interfaces).chain(tracked).collect()
+}
+
+/// `weight` and `reverse`, unless they are what is meant without them.
+fn weight(body: &mut String, effect: Effect, default: Effect) {
+    if effect == default {
+        return;
+    }
+    let (weight, reverse) = match effect {
+        Effect::Fault { reverse } => (0, reverse),
+        Effect::Weight { weight, reverse } | Effect::Value { weight, reverse } => (weight, reverse),
+    };
+    if weight != 0 || !matches!(default, Effect::Fault { .. }) {
+        line(body, "weight", &weight.to_string());
+    }
+    flag(body, "reverse", reverse, false);
 }
 
 fn announcements(text: &mut String, key: &str, made: &Announcements, default: &Announcements, strict: bool) {
@@ -465,7 +580,7 @@ fn announcements(text: &mut String, key: &str, made: &Announcements, default: &A
     }
 }
 
-fn notify(text: &mut String, notify: &Notify) {
+fn notify(text: &mut String, head: &str, notify: &Notify) {
     let mut body = String::new();
     command(&mut body, "any", notify.any.as_ref());
     command(&mut body, "master", notify.master.as_ref());
@@ -475,7 +590,7 @@ fn notify(text: &mut String, notify: &Notify) {
     command(&mut body, "deleted", notify.deleted.as_ref());
     command(&mut body, "master_rx_lower_priority", notify.master_rx_lower_priority.as_ref());
     flag(&mut body, "priority_changes", notify.priority_changes, false);
-    section(text, "[instance.notify]", &body);
+    section(text, head, &body);
 }
 
 fn listener(listener: &Listener, config: &Config) -> String {

@@ -13,6 +13,15 @@ pub enum Users {
 }
 
 impl Users {
+    /// The name of the user that we run as; in a list of users its first.
+    pub(crate) fn own_name(&self) -> String {
+        let name = match self {
+            Self::Host => nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|u| u.name),
+            Self::Fixed(users) => users.first().map(|user| user.name.clone()),
+        };
+        name.unwrap_or_else(|| "root".to_owned())
+    }
+
     /// Finds a user by name or number, with the group given or its own.
     ///
     /// # Errors

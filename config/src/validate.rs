@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
-use crate::ready::{Config, Family, Instance, Transport, Version};
+use crate::ready::{Authentication, Config, Family, Instance, Transport, Version};
 
 /// Names that must be unique, and names that must exist.
 pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
@@ -16,13 +16,21 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
     let made = model.checks.iter().map(|c| c.name.value.as_str());
     let checks: HashSet<&str> = made.chain(model.refused_checks.iter().map(String::as_str)).collect();
     let instances: HashSet<&str> = model.instances.iter().map(|i| i.name.value.as_str()).collect();
-    for tracked in model.instances.iter().flat_map(|i| &i.track_checks) {
-        exists("check", &tracked.check, &checks, diagnostics);
+    let sessions: HashSet<&str> = model.bfd.iter().map(|bfd| bfd.name.as_str()).collect();
+    let of_instances = model.instances.iter().map(|instance| &instance.trackers);
+    for trackers in of_instances.chain(model.sync_groups.iter().map(|group| &group.trackers)) {
+        for tracked in &trackers.checks {
+            exists("check", &tracked.check, &checks, diagnostics);
+        }
+        for (session, _) in &trackers.bfd {
+            exists("bfd", session, &sessions, diagnostics);
+        }
     }
     unique("track group", model.track_groups.iter().map(|g| &g.name), diagnostics);
     for instance in model.track_groups.iter().flat_map(|g| &g.instances) {
         exists("instance", instance, &instances, diagnostics);
     }
+    groups(model, &instances, diagnostics);
     for listener in &model.listeners {
         unique("backend", listener.backends.iter().map(|b| &b.name), diagnostics);
         for check in listener.backends.iter().filter_map(|b| b.check.as_ref()) {
@@ -41,6 +49,21 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
                 finding.help(format!("the first is at {}; one listener binds an address", first.place)),
             );
         }
+    }
+}
+
+/// Members exist and are in one group.
+fn groups(model: &Model, instances: &HashSet<&str>, diagnostics: &mut Diagnostics) {
+    unique("sync_group", model.sync_groups.iter().map(|group| &group.name), diagnostics);
+    let members = || model.sync_groups.iter().flat_map(|group| &group.members);
+    for member in members() {
+        exists("instance", member, instances, diagnostics);
+    }
+    unique("member", members(), diagnostics);
+    for group in model.sync_groups.iter().filter(|group| group.members.is_empty()) {
+        let message = format!("group {} has no members", group.name.value);
+        let finding = Diagnostic::error("empty-group", &group.name.at, message);
+        diagnostics.push(finding.expected("names of instances"));
     }
 }
 
@@ -126,32 +149,36 @@ pub(crate) fn first_state(meant: &model::Instance, owner: bool, strict: bool, di
     }
 }
 
-pub(crate) fn accept(
+/// AH counts its adverts, so a router that starts must listen first.
+pub(crate) fn first_state_with_header(
     meant: &model::Instance,
     owner: bool,
-    strict: bool,
-    version: Version,
+    authentication: &Authentication,
     diagnostics: &mut Diagnostics,
 ) {
-    let (at, what) = match (&meant.accept, &meant.strict) {
-        (Some(accept), _) if accept.value => {
-            if strict && version == Version::V2 && !owner {
-                let finding = Diagnostic::warning(
-                    "strict-mode",
-                    &accept.at,
-                    "version 2 in strict mode does not accept packets to the VIP",
-                );
-                diagnostics
-                    .push(finding.help("keepalived resets `accept` here; vipd does not filter them yet"));
-            }
-            return;
-        }
-        (Some(no_accept), _) => (&no_accept.at, "`no_accept`"),
-        (None, Some(mode)) if strict && !owner => (&mode.at, "strict mode's filter on packets to the VIP"),
-        _ => return,
-    };
-    let finding = Diagnostic::warning("not-supported-yet", at, format!("{what} is not supported yet"));
-    diagnostics.push(finding.help("the host answers on the VIP while it is active"));
+    let Some(state) = meant.first_state.as_ref().filter(|s| s.value == FirstState::Active) else { return };
+    if matches!(authentication, Authentication::Ah(_)) && !owner {
+        let message = "the first state MASTER does not work with AH";
+        let finding = Diagnostic::warning("master-with-ah", &state.at, message);
+        diagnostics.push(finding.help("BACKUP is used, as in keepalived"));
+    }
+}
+
+/// Somebody else takes over only without preemption.
+pub(crate) fn timer_expired_backup(
+    meant: &model::Instance,
+    preempt: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<u8> {
+    let priority = meant.timer_expired_backup.as_ref()?;
+    if preempt {
+        let message =
+            format!("instance {} preempts, so it need not let go when it is late", meant.name.value);
+        let finding = Diagnostic::warning("timer-expired-with-preempt", &priority.at, message);
+        diagnostics.push(finding.expected("`nopreempt` beside it").help("it is ignored, as in keepalived"));
+        return None;
+    }
+    Some(priority.value)
 }
 
 pub(crate) fn address_count(
@@ -240,7 +267,9 @@ pub(crate) fn use_of_checks(
     only_if_used: &HashSet<String>,
     diagnostics: &mut Diagnostics,
 ) {
-    let tracked = config.instances.iter().flat_map(|i| &i.track_checks).map(|t| t.check.as_str());
+    let of_groups = config.sync_groups.iter().flat_map(|group| &group.track_checks);
+    let of_instances = config.instances.iter().flat_map(|instance| &instance.track_checks);
+    let tracked = of_instances.chain(of_groups).map(|tracked| tracked.check.as_str());
     let backends = config.listeners.iter().flat_map(|l| &l.backends).filter_map(|b| b.check.as_deref());
     let used: HashSet<String> = tracked.chain(backends).map(str::to_owned).collect();
     for check in config.checks.iter().filter(|c| !used.contains(&c.name)) {

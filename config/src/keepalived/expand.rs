@@ -460,13 +460,18 @@ fn folder(file: &str) -> String {
     path.parent().map(|folder| folder.display().to_string()).unwrap_or_default()
 }
 
-/// Numbers for `${_RANDOM}`; different in every run.
+/// Numbers for `${_RANDOM}`; different in every run unless `random_seed` says otherwise.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
 impl Random {
     pub fn new() -> Self {
         Self(std::hash::RandomState::new().build_hasher().finish() | 1)
+    }
+
+    pub fn from_seed(seed: u32) -> Self {
+        // Spread over all bits (the golden ratio), and never 0.
+        Self((u64::from(seed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     /// xorshift64*.

@@ -13,11 +13,15 @@ use crate::ready::{Command, Effect, User};
 use crate::written::{Statement, Word};
 
 mod addresses;
+mod bfd;
 mod globals;
+mod groups;
+mod hmac;
 mod instance;
 mod line;
 mod network;
 mod objects;
+mod process;
 mod routes;
 mod rules;
 mod statics;
@@ -59,6 +63,7 @@ enum Kind {
     Script,
     File,
     Process,
+    Bfd,
 }
 
 /// Something that instances may track.
@@ -91,8 +96,16 @@ pub(super) fn lower(
         track_groups: HashSet::new(),
         next_preference: [FIRST_PREFERENCE; 2],
     };
-    for statement in statements.iter().filter(|s| s.keyword() == "global_defs") {
-        lower.global_defs(statement);
+    for statement in statements {
+        match statement.keyword() {
+            "global_defs" => lower.global_defs(statement),
+            "net_namespace" | "instance" | "use_pid_dir" => {
+                lower.process_word(statement);
+            }
+            "interface_up_down_delays" => lower.link_delays(statement),
+            "garp_group" => lower.garp_group(statement),
+            _ => {}
+        }
     }
     lower.finish_globals();
     for statement in statements {
@@ -101,6 +114,7 @@ pub(super) fn lower(
             "track_file" | "vrrp_track_file" => lower.track_file(statement),
             "vrrp_track_process" => lower.track_process(statement),
             "track_group" => lower.static_track_group(statement),
+            "bfd_instance" => lower.bfd_instance(statement),
             _ => {}
         }
     }
@@ -108,6 +122,7 @@ pub(super) fn lower(
     for statement in statements {
         match statement.keyword() {
             "vrrp_instance" => lower.vrrp_instance(statement),
+            "vrrp_sync_group" => lower.vrrp_sync_group(statement),
             "static_ipaddress" => lower.static_addresses(statement),
             "static_routes" => {
                 let routes = lower.routes(statement, true);
@@ -121,6 +136,7 @@ pub(super) fn lower(
         }
     }
     lower.finish_track_groups();
+    lower.finish_groups();
 }
 
 impl Lower<'_> {

@@ -203,6 +203,14 @@ impl<'a> Reader<'a> {
         Some(raw)
     }
 
+    /// `random_seed N`: the numbers of `${_RANDOM}` behind it are the same in every run.
+    fn random_seed(&mut self, line: &Line) {
+        let text: String = line.chars.iter().map(|c| c.value).take(40).collect();
+        if let Some(seed) = text.strip_prefix("random_seed").and_then(|rest| rest.trim().parse().ok()) {
+            self.random = super::expand::Random::from_seed(seed);
+        }
+    }
+
     /// Takes one line: keeps it if its condition holds, notes a definition, or splits it into pieces with
     /// definitions replaced. Gives back a definition that goes on in the next line.
     pub(super) fn feed_line(&mut self, line: Line, scope: &Scope, depth: usize) {
@@ -232,6 +240,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         if holds {
+            self.random_seed(&line);
             self.expand_line(line, scope, depth);
         }
         None

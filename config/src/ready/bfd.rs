@@ -16,9 +16,9 @@ pub struct Bfd {
     pub neighbor: IpAddr,
     /// Our end; `None`: the kernel chooses.
     pub source: Option<IpAddr>,
-    /// Required_Min_RX. Default 10 ms; 1 ms–1 s.
+    /// Required_Min_RX. Default 10 ms; at least 1 ms, at most 4294.967 s.
     pub min_rx: Duration,
-    /// Desired_Min_TX while Up. Default 10 ms; 1 ms–1 s.
+    /// Desired_Min_TX while Up. Default 10 ms; at least 1 ms, at most 4294.967 s.
     pub min_tx: Duration,
     /// Desired_Min_TX while not Up (RFC 5880 §6.8.3: at least 1 s). Default 1 s.
     pub idle_tx: Duration,

@@ -7,7 +7,9 @@ use toml::de::DeValue;
 
 use crate::diagnostic::{Diagnostic, Located};
 use crate::model::Check;
-use crate::ready::{ApiserverProbe, Credentials, FileExpect, HttpProbe, Probe, ProcessProbe, Target, Tls};
+use crate::ready::{
+    ApiserverProbe, Credentials, FileExpect, HttpProbe, ParameterMatch, Probe, ProcessProbe, Target, Tls,
+};
 
 use super::Door;
 use super::table::{SOME_TIME, Table};
@@ -282,10 +284,48 @@ impl Door<'_> {
         }
         let quorum = self.integer(&mut table, "quorum", 0..=65535).map_or(1, |n| n.value);
         let quorum_max = self.integer(&mut table, "quorum_max", 0..=65535).map(|n| n.value);
+        let parameters = self.process_parameters(&mut table);
+        let full_command = self.on(&mut table, "full_command");
+        let hour = Duration::ZERO..=Duration::from_secs(3600);
+        let delay = |door: &mut Self, table: &mut Table<'_>, key| {
+            door.duration(table, key, hour.clone()).map_or(Duration::ZERO, |delay| delay.value)
+        };
+        let fork_delay = delay(self, &mut table, "start_delay");
+        let terminate_delay = delay(self, &mut table, "end_delay");
         self.finish(table);
-        name.map(|name| {
-            Probe::Process(ProcessProbe { name: name.value, quorum, quorum_max, ..ProcessProbe::default() })
-        })
+        Some(Probe::Process(ProcessProbe {
+            name: name?.value,
+            parameters,
+            full_command,
+            fork_delay,
+            terminate_delay,
+            quorum,
+            quorum_max,
+        }))
+    }
+
+    /// `parameters`, compared as `match` says.
+    fn process_parameters(&mut self, table: &mut Table<'_>) -> Option<(ParameterMatch, Vec<String>)> {
+        let matching = match self.text(table, "match") {
+            None => ParameterMatch::Exact,
+            Some(matching) => match matching.value.as_str() {
+                "exact" => ParameterMatch::Exact,
+                "partial" => ParameterMatch::Partial,
+                "initial" => ParameterMatch::Initial,
+                _ => {
+                    let expected = "\"exact\", \"partial\" or \"initial\"";
+                    self.refuse(&matching.at, "an unknown way to compare", expected);
+                    ParameterMatch::Exact
+                }
+            },
+        };
+        if !table.has("parameters") {
+            return None;
+        }
+        let words = self.list(table, "parameters");
+        let words =
+            words.into_iter().filter_map(|word| self.as_text(word, "a string")).map(|word| word.value);
+        Some((matching, words.collect()))
     }
 
     fn file(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Probe> {
@@ -329,7 +369,13 @@ impl Door<'_> {
                 },
             },
         };
+        let initial = self.integer(&mut table, "initial", i64::from(i32::MIN)..=i64::from(i32::MAX));
+        let overwrite = self.boolean(&mut table, "overwrite");
+        if let (None, Some(overwrite)) = (&initial, &overwrite) {
+            self.refuse(&overwrite.at, "`overwrite` without `initial`", "`initial` beside it");
+        }
+        let initial = initial.map(|value| (value.value, overwrite.is_some_and(|on| on.value)));
         self.finish(table);
-        Some(Probe::File { path: path?.value, expect: expect?, initial: None })
+        Some(Probe::File { path: path?.value, expect: expect?, initial })
     }
 }

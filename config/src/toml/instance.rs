@@ -4,8 +4,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::diagnostic::{Diagnostic, Located};
-use crate::model::{FirstState, Instance, Password, TrackCheck, Unicast};
-use crate::ready::{Announcements, Effect, Notify, UnicastPeer, Version};
+use crate::model::{FirstState, Instance, Password, TrackCheck, Trackers, Unicast};
+use crate::ready::{Announcements, Effect, Notify, OldUnicastChecksum, UnicastPeer, Version};
 
 use super::Door;
 use super::table::{ANY_TIME, SOME_TIME, Table};
@@ -36,6 +36,13 @@ impl Door<'_> {
             Located::new(if s.value { FirstState::Active } else { FirstState::Backup }, s.at)
         };
         instance.first_state = start.map(first);
+        if let Some(wants) = self.boolean(&mut table, "wants_active").filter(|wants| wants.value)
+            && instance.priority.as_ref().is_none_or(|priority| priority.value != 255)
+        {
+            // A first state that is active, without a priority, is keepalived's way to say owner.
+            instance.priority.get_or_insert(Located::new(100, wants.at.clone()));
+            instance.first_state = Some(Located::new(FirstState::Active, wants.at));
+        }
         instance.advert_interval = self.duration(&mut table, "advert_interval", SOME_TIME);
         instance.preempt = self.boolean(&mut table, "preempt");
         instance.preempt_delay = self.duration(&mut table, "preempt_delay", ANY_TIME);
@@ -50,9 +57,14 @@ impl Door<'_> {
             );
         }
         self.unicast(&mut table, &mut instance);
-        if let Some(authentication) = self.table(&mut table, "authentication") {
+        if let Some(mut authentication) = self.table(&mut table, "authentication") {
+            instance.authentication_header = self.authentication_header(&mut authentication);
             instance.password = self.password(authentication);
         }
+        if let Some(hmac) = self.table(&mut table, "hmac") {
+            instance.hmac = self.hmac(hmac);
+        }
+        self.habits(&mut table, &mut instance);
         instance.checksum_message_only =
             self.boolean(&mut table, "checksum_message_only").is_some_and(|on| on.value);
         instance.strict = self.boolean(&mut table, "strict");
@@ -60,7 +72,7 @@ impl Door<'_> {
         instance.excluded = self.virtual_addresses(&mut table, "excluded");
         instance.track_primary = self.boolean(&mut table, "track_own_interface").is_none_or(|on| on.value);
         for value in self.list(&mut table, "track") {
-            self.track(value, &mut instance);
+            self.track(value, &mut instance.trackers);
         }
         if let Some(arp) = self.table(&mut table, "gratuitous_arp") {
             instance.lower_priority_rounds_written |= self.announcements(arp, &mut instance.gratuitous_arp);
@@ -78,6 +90,39 @@ impl Door<'_> {
         self.network(&mut table, &mut instance);
         self.finish(table);
         self.model.instances.push(instance);
+    }
+
+    /// What few need to say.
+    fn habits(&mut self, table: &mut Table<'_>, instance: &mut Instance) {
+        instance.accept = self.boolean(table, "accept");
+        instance.smtp_alert = self.on(table, "mail");
+        instance.track_source = self.on(table, "track_source");
+        instance.timer_expired_backup = self.integer(table, "timer_expired_backup", 1..=254);
+        instance.skip_address_check = self.on(table, "skip_address_check");
+        instance.owner_ignores_adverts = self.boolean(table, "owner_ignores_adverts").map(|on| on.value);
+        instance.receive_buffer =
+            self.integer(table, "receive_buffer", 1..=i64::from(i32::MAX)).map(|bytes| bytes.value);
+        let Some(word) = self.text(table, "old_unicast_checksum") else { return };
+        instance.old_unicast_checksum = match word.value.as_str() {
+            "detect" => OldUnicastChecksum::Detect,
+            "always" => OldUnicastChecksum::Always,
+            "never" => OldUnicastChecksum::Never,
+            _ => {
+                self.refuse(&word.at, "an unknown choice", "\"detect\", \"always\" or \"never\"");
+                return;
+            }
+        };
+    }
+
+    /// `type`: a password within the advert, or the key of an IPsec authentication header.
+    fn authentication_header(&mut self, table: &mut Table<'_>) -> bool {
+        let Some(kind) = self.text(table, "type") else { return false };
+        match kind.value.as_str() {
+            "header" => return true,
+            "password" => {}
+            _ => self.refuse(&kind.at, "an unknown type", "\"password\" or \"header\""),
+        }
+        false
     }
 
     /// 0 stands for an id that was refused and reported.
@@ -107,7 +152,8 @@ impl Door<'_> {
                 peers.push(peer);
             }
         }
-        if peers.is_empty() {
+        let none_wanted = unicast.has("peers");
+        if peers.is_empty() && !none_wanted {
             self.missing(&unicast, "peers", "at least one address");
         }
         instance.unicast = Some(Unicast {
@@ -115,7 +161,7 @@ impl Door<'_> {
             peers,
             ttl: self.integer(&mut unicast, "ttl", 0..=255).map(|ttl| ttl.value),
             check_source: self.boolean(&mut unicast, "check_source").is_some_and(|on| on.value),
-            fault_without_peer: false,
+            fault_without_peer: true,
         });
         self.finish(unicast);
     }
@@ -172,36 +218,48 @@ impl Door<'_> {
         Some(Located::new(Password(password.value), password.at))
     }
 
-    /// `{ check = NAME, weight = N, reverse = BOOL }` or the same with `interface`; a name alone is a check.
-    fn track(&mut self, value: &Spanned<DeValue<'_>>, instance: &mut Instance) {
+    /// `{ check = NAME, weight = N, reverse = BOOL }` or the same with `interface` or `bfd`; a name alone is
+    /// a check.
+    pub(super) fn track(&mut self, value: &Spanned<DeValue<'_>>, into: &mut Trackers) {
         if !matches!(value.get_ref(), DeValue::Table(_)) {
             let Some(check) =
-                self.as_text(value, "the name of a check, or a table with `check` or `interface`")
+                self.as_text(value, "the name of a check, or a table with `check`, `interface` or `bfd`")
             else {
                 return;
             };
-            instance.track_checks.push(TrackCheck { check, effect: Effect::Fault { reverse: false } });
+            into.checks.push(TrackCheck { check, effect: Effect::Fault { reverse: false } });
             return;
         }
         let Some(mut table) = self.as_table(value) else { return };
         let check = self.text(&mut table, "check");
         let interface = self.text(&mut table, "interface");
-        let limit = if check.is_some() { 254 } else { 253 };
-        let weight = self.integer::<i16>(&mut table, "weight", -limit..=limit).map_or(0, |w| w.value);
-        let reverse = self.boolean(&mut table, "reverse").is_some_and(|on| on.value);
-        let effect = match weight {
-            0 => Effect::Fault { reverse },
-            weight => Effect::Weight { weight, reverse },
-        };
-        match (check, interface) {
-            (Some(check), None) => instance.track_checks.push(TrackCheck { check, effect }),
-            (None, Some(interface)) => instance.track_interfaces.push((interface, effect)),
-            (Some(_), Some(interface)) => {
-                self.refuse(&interface.at, "`interface` beside `check`", "one of them")
+        let bfd = self.text(&mut table, "bfd");
+        let written = self.effect(&mut table, if check.is_some() { 254 } else { 253 });
+        let effect = written.unwrap_or(Effect::Fault { reverse: false });
+        match (check, interface, bfd) {
+            (Some(check), None, None) => into.checks.push(TrackCheck { check, effect }),
+            (None, Some(interface), None) => into.interfaces.push((interface, effect)),
+            (None, None, Some(bfd)) => into.bfd.push((bfd, written)),
+            (None, None, None) => {
+                self.missing(&table, "check", "the name of a check (or `interface`, or `bfd`)")
             }
-            (None, None) => self.missing(&table, "check", "the name of a check (or `interface`)"),
+            _ => self.refuse(&table.at.clone(), "more than one object", "one of `check`, `interface`, `bfd`"),
         }
         self.finish(table);
+    }
+
+    /// `weight` and `reverse`; `None` when neither is written.
+    pub(super) fn effect(&mut self, table: &mut Table<'_>, limit: i64) -> Option<Effect> {
+        let weight = self.integer::<i16>(table, "weight", -limit..=limit).map(|weight| weight.value);
+        let reverse = self.boolean(table, "reverse").map(|on| on.value);
+        if weight.is_none() && reverse.is_none() {
+            return None;
+        }
+        let reverse = reverse.unwrap_or(false);
+        Some(match weight.unwrap_or(0) {
+            0 => Effect::Fault { reverse },
+            weight => Effect::Weight { weight, reverse },
+        })
     }
 
     /// `true` if the rounds for adverts of lower priority were written: then they count in strict mode too.

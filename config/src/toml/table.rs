@@ -56,9 +56,9 @@ impl<'t> TextFile<'t> {
         }
     }
 
-    /// Masks what stands behind `password` on a line, also where the syntax is broken.
-    pub fn hide_passwords(&self, diagnostics: &mut Diagnostics) {
-        for (start, _) in self.text.match_indices("password") {
+    /// Masks what stands behind `password` and `secret` on a line, also where the syntax is broken.
+    pub fn hide_secrets(&self, diagnostics: &mut Diagnostics) {
+        for (start, _) in self.text.match_indices("password").chain(self.text.match_indices("secret")) {
             let end = self.text[start..].find('\n').map_or(self.text.len(), |n| start + n);
             let value = self.text[start..end].find('=').map(|equals| start + equals + 1);
             if let Some(value) = value {

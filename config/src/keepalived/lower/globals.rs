@@ -8,6 +8,7 @@ use crate::iproute::Iproute;
 use crate::ready::{ExtraAnnouncements, Fifo, User, Version};
 use crate::written::Statement;
 
+use super::process::Pending;
 use super::values::Rest;
 use super::{Lower, inside, located};
 
@@ -29,6 +30,11 @@ pub(super) struct Globals {
     pub script_security: bool,
     /// keepalived's `default_interface`: that of static entries.
     pub default_interface: Option<Located<String>>,
+    pub skip_address_check: bool,
+    pub owner_ignores_adverts: Option<bool>,
+    pub smtp_alert: Option<bool>,
+    pub smtp_alert_vrrp: Option<bool>,
+    pub pending: Pending,
     fifos: [PendingFifo; 2],
     /// Names of routing tables and the like.
     pub iproute: Iproute,
@@ -102,11 +108,23 @@ impl Default for Globals {
             script_user: None,
             script_security: false,
             default_interface: None,
+            skip_address_check: false,
+            owner_ignores_adverts: None,
+            smtp_alert: None,
+            smtp_alert_vrrp: None,
+            pending: Pending::default(),
             fifos: Default::default(),
             iproute: Iproute::default(),
             vmac_prefixes: (None, None),
             extra_announcements: None,
         }
+    }
+}
+
+impl Globals {
+    /// Mail of instances and groups that do not say.
+    pub fn smtp_alert(&self) -> bool {
+        self.smtp_alert_vrrp.or(self.smtp_alert).unwrap_or(false)
     }
 }
 
@@ -186,10 +204,17 @@ impl Lower<'_> {
             "notify_fifo" | "vrrp_notify_fifo" => self.fifo(statement),
             "notify_fifo_script" => self.globals.fifos[0].script = Some(statement.clone()),
             "vrrp_notify_fifo_script" => self.globals.fifos[1].script = Some(statement.clone()),
-            // An instance waits for its interface in any case, and the sender of a wrong list is reported
-            // in any case: nothing to set.
-            "dynamic_interfaces" | "vrrp_skip_check_adv_addr" | "include_check" => {}
-            other => debug_assert!(false, "no meaning for {other}"),
+            "vrrp_skip_check_adv_addr" => {
+                self.globals.skip_address_check = self.boolean(statement).is_some_and(|b| b.value);
+            }
+            "vrrp_owner_ignore_adverts" => {
+                self.globals.owner_ignores_adverts = self.boolean(statement).map(|b| b.value);
+            }
+            "include_check" => {}
+            other => {
+                let known = self.process_word(statement);
+                debug_assert!(known, "no meaning for {other}");
+            }
         }
     }
 
@@ -288,6 +313,7 @@ impl Lower<'_> {
             let place = path.at.place.clone();
             self.model.fifos.push(Fifo { path: path.value.into(), script, user: pending.user, place });
         }
+        self.finish_process();
     }
 
     /// A command that may name its user behind it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::complete::neighbor_announcements;
 use crate::diagnostic::{Diagnostic, Located};
 use crate::model::{FirstState, Instance, Password, Unicast};
-use crate::ready::{Announcements, Command, Notify, UnicastPeer};
+use crate::ready::{Announcements, Command, Notify, OldUnicastChecksum, UnicastPeer};
 use crate::written::Statement;
 
 use super::globals::Garp;
@@ -57,6 +57,9 @@ impl Lower<'_> {
             answer_lower_priority: globals.lower_prio_no_advert.map(|no| !no),
             answer_higher_priority: globals.higher_prio_send_advert,
             extra_announcements: globals.extra_announcements,
+            skip_address_check: globals.skip_address_check,
+            owner_ignores_adverts: globals.owner_ignores_adverts,
+            smtp_alert: globals.smtp_alert(),
             notify: Notify { priority_changes: globals.notify_priority_changes, ..Notify::default() },
             ..Instance::new(name, globals.version)
         }
@@ -140,10 +143,11 @@ impl Lower<'_> {
                 }
             }
             "dont_track_primary" => instance.track_primary = false,
-            "track_interface" => self.track_interfaces(statement, instance),
-            "track_script" => self.track_checks(statement, Kind::Script, instance),
-            "track_file" => self.track_checks(statement, Kind::File, instance),
-            "track_process" => self.track_checks(statement, Kind::Process, instance),
+            "track_interface" => self.track_interfaces(statement, &mut instance.trackers),
+            "track_script" => self.track_checks(statement, Kind::Script, &mut instance.trackers),
+            "track_file" => self.track_checks(statement, Kind::File, &mut instance.trackers),
+            "track_process" => self.track_checks(statement, Kind::Process, &mut instance.trackers),
+            "track_bfd" => self.track_bfd(statement, &mut instance.trackers),
             "lower_prio_no_advert" => {
                 if let Some(on) = self.boolean(statement) {
                     instance.answer_lower_priority = Some(!on.value);
@@ -159,9 +163,40 @@ impl Lower<'_> {
                     instance.notify.priority_changes = on.value;
                 }
             }
-            // A wrong list of addresses is reported and counted, and the advert is taken, as since 2.3.3.
-            "skip_check_adv_addr" => {}
-            keyword if keyword.starts_with("notify") => self.notify(statement, instance),
+            "skip_check_adv_addr" => {
+                if let Some(on) = self.boolean(statement) {
+                    instance.skip_address_check = on.value;
+                }
+            }
+            "owner_ignore_adverts" => {
+                if let Some(on) = self.boolean(statement) {
+                    instance.owner_ignores_adverts = Some(on.value);
+                }
+            }
+            "smtp_alert" => {
+                if let Some(on) = self.boolean(statement) {
+                    instance.smtp_alert = on.value;
+                }
+            }
+            "auth_hmac" => self.auth_hmac(statement, instance),
+            "track_src_ip" => instance.track_source = true,
+            "timer_expired_backup" | "thread_timer_expired" => self.timer_expired_backup(statement, instance),
+            "old_unicast_checksum" => {
+                unicast(statement, instance);
+                instance.old_unicast_checksum = match statement.parameter() {
+                    Some(word) if word.text == "never" => OldUnicastChecksum::Never,
+                    Some(word) => {
+                        self.invalid(word, "`never` or nothing", "the word is ignored");
+                        OldUnicastChecksum::Always
+                    }
+                    None => OldUnicastChecksum::Always,
+                };
+            }
+            "kernel_rx_buf_size" => {
+                let bytes = self.whole(statement, 1..=i64::from(i32::MAX));
+                instance.receive_buffer = bytes.and_then(|bytes| u32::try_from(bytes).ok());
+            }
+            keyword if keyword.starts_with("notify") => self.notify(statement, &mut instance.notify),
             other => debug_assert!(false, "no meaning for {other}"),
         }
     }
@@ -227,29 +262,26 @@ impl Lower<'_> {
             }
         }
         match kind {
-            Some(("PASS", statement)) => match password {
-                Some(password) => instance.password = Some(password),
+            Some((kind @ ("PASS" | "AH"), statement)) => match password {
+                Some(password) => {
+                    instance.password = Some(password);
+                    instance.authentication_header = kind == "AH";
+                }
                 None => {
                     let finding = Diagnostic::warning(
                         "authentication-without-password",
                         statement.at(),
-                        "`auth_type PASS` without `auth_pass`",
+                        format!("`auth_type {kind}` without `auth_pass`"),
                     );
                     self.diagnostics.push(finding.help("no authentication is used, as in keepalived"));
                 }
             },
-            Some(("AH", statement)) => {
-                let finding = Diagnostic::error(
-                    "authentication-header",
-                    &statement.whole(),
-                    "`auth_type AH` is not supported yet",
-                );
-                self.diagnostics.push(finding.expected("`auth_type PASS`, or no authentication").help(
-                    "without AH this router would not understand its peers, and both would become MASTER; change all of them",
-                ));
-            }
             Some((_, statement)) => {
-                self.invalid(&statement.words[1], "`PASS`", "no authentication is used, as in keepalived");
+                self.invalid(
+                    &statement.words[1],
+                    "`PASS` or `AH`",
+                    "no authentication is used, as in keepalived",
+                );
             }
             None => {
                 let finding = Diagnostic::warning(
@@ -262,6 +294,20 @@ impl Lower<'_> {
                 );
             }
         }
+    }
+
+    fn timer_expired_backup(&mut self, statement: &Statement, instance: &mut Instance) {
+        if statement.keyword() == "thread_timer_expired" {
+            let finding =
+                Diagnostic::warning("deprecated", statement.at(), "`thread_timer_expired` is an old name");
+            self.diagnostics.push(finding.expected("`timer_expired_backup`"));
+        }
+        let priority = match statement.parameter() {
+            Some(word) => self.number(word, 1..=254, Rest::Warned, "254 is used").unwrap_or(254),
+            None => 254,
+        };
+        let priority = u8::try_from(priority).unwrap_or(254);
+        instance.timer_expired_backup = Some(Located::new(priority, statement.whole()));
     }
 
     fn source(&mut self, statement: &Statement, instance: &mut Instance) {
@@ -321,8 +367,7 @@ impl Lower<'_> {
         }
     }
 
-    fn notify(&mut self, statement: &Statement, instance: &mut Instance) {
-        let notify = &mut instance.notify;
+    pub(super) fn notify(&mut self, statement: &Statement, notify: &mut Notify) {
         let slot: &mut Option<Command> = match statement.keyword() {
             "notify" => &mut notify.any,
             "notify_master" => &mut notify.master,

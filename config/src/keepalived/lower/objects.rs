@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::{Diagnostic, Located, Location};
+use crate::diagnostic::{Diagnostic, Located};
 use crate::model::Check;
-use crate::ready::{Effect, FileExpect, Probe, ProcessProbe};
+use crate::ready::{Effect, FileExpect, ParameterMatch, Probe, ProcessProbe};
 use crate::written::Statement;
 
 use super::values::{Rest, effect};
@@ -20,7 +20,7 @@ const PROCESS_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Lower<'_> {
     /// The name behind the keyword, if it is new among its kind.
-    fn new_object(&mut self, statement: &Statement, kind: Kind) -> Option<Located<String>> {
+    pub(super) fn new_object(&mut self, statement: &Statement, kind: Kind) -> Option<Located<String>> {
         let Some(name) = statement.parameter().map(located) else {
             let message = format!("`{}` must have a name", statement.keyword());
             let finding = Diagnostic::warning("missing-name", statement.at(), message);
@@ -45,6 +45,7 @@ impl Lower<'_> {
                 Kind::Script => "script",
                 Kind::File => "file",
                 Kind::Process => "process",
+                Kind::Bfd => "bfd",
             };
             let mut unique = format!("{prefix}/{name}");
             while !self.checks.insert(unique.clone()) {
@@ -156,6 +157,7 @@ impl Lower<'_> {
     pub(super) fn track_file(&mut self, statement: &Statement) {
         let Some(name) = self.new_object(statement, Kind::File) else { return };
         let mut path = None;
+        let mut initial = None;
         let mut weight = (1, false);
         for statement in inside(statement) {
             match statement.keyword() {
@@ -165,6 +167,7 @@ impl Lower<'_> {
                         weight = self.weight(statement.parameters(), 254, "1 is used").unwrap_or(weight);
                     }
                 }
+                "init_file" => initial = Some(self.init_file(statement)),
                 other => debug_assert!(false, "no meaning for {other}"),
             }
         }
@@ -174,23 +177,40 @@ impl Lower<'_> {
             self.diagnostics.push(finding.help("it is removed, as in keepalived, and not tracked"));
             return;
         };
-        let probe = Probe::File { path: path.value.into(), expect: FileExpect::Value, initial: None };
+        let probe = Probe::File { path: path.value.into(), expect: FileExpect::Value, initial };
         let made = Check { interval: FILE_INTERVAL, ..check(name, probe) };
         self.add_check(Kind::File, made, file_effect(weight));
     }
 
+    /// `[VALUE] [overwrite]`, in any order.
+    fn init_file(&mut self, statement: &Statement) -> (i64, bool) {
+        let (mut value, mut overwrite) = (0, false);
+        for word in statement.parameters() {
+            if word.text == "overwrite" {
+                overwrite = true;
+            } else {
+                let range = i64::from(i32::MIN)..=i64::from(i32::MAX);
+                value = self.number(word, range, Rest::Warned, "0 is written").unwrap_or(0);
+            }
+        }
+        (value, overwrite)
+    }
+
     pub(super) fn track_process(&mut self, statement: &Statement) {
         let Some(name) = self.new_object(statement, Kind::Process) else { return };
-        let mut process: Option<Located<String>> = None;
+        let mut process: Option<&Statement> = None;
+        let mut matching = None;
         let mut weight = (0, false);
-        let (mut quorum, mut quorum_max) = (1, None);
-        let (mut fork_delay, mut terminate_delay) = (Duration::ZERO, Duration::ZERO);
+        let mut made = ProcessProbe { quorum: 1, ..ProcessProbe::default() };
         for statement in inside(statement) {
             match statement.keyword() {
                 "process" => {
-                    process = self.required(statement, "a process name").map(located);
-                    self.process_parameters(statement);
+                    if self.required(statement, "a process name").is_some() {
+                        process = Some(statement);
+                    }
                 }
+                "param_match" => matching = self.param_match(statement).or(matching),
+                "full_command" => made.full_command = true,
                 "weight" => {
                     if self.required(statement, "-254 to 254").is_some() {
                         weight = self
@@ -198,8 +218,8 @@ impl Lower<'_> {
                             .unwrap_or(weight);
                     }
                 }
-                "quorum" => quorum = self.processes(statement, 1).unwrap_or(quorum),
-                "quorum_max" => quorum_max = self.processes(statement, 0),
+                "quorum" => made.quorum = self.processes(statement, 1).unwrap_or(made.quorum),
+                "quorum_max" => made.quorum_max = self.processes(statement, 0),
                 "delay" | "fork_delay" | "terminate_delay" => {
                     let word = self.required(statement, "seconds up to 3600");
                     let Some(delay) = word.and_then(|word| self.seconds(word, 0.0..=3600.0, 6, IGNORED))
@@ -207,10 +227,10 @@ impl Lower<'_> {
                         continue;
                     };
                     if statement.keyword() != "terminate_delay" {
-                        fork_delay = delay;
+                        made.fork_delay = delay;
                     }
                     if statement.keyword() != "fork_delay" {
-                        terminate_delay = delay;
+                        made.terminate_delay = delay;
                     }
                 }
                 other => debug_assert!(false, "no meaning for {other}"),
@@ -223,26 +243,42 @@ impl Lower<'_> {
             self.diagnostics.push(finding.help("it is removed, as in keepalived, and not tracked"));
             return;
         };
-        let probe = Probe::Process(ProcessProbe {
-            name: process.value,
-            quorum,
-            quorum_max,
-            ..ProcessProbe::default()
-        });
-        let rounds = |delay: Duration| {
-            1 + u32::try_from(delay.as_nanos().div_ceil(PROCESS_INTERVAL.as_nanos())).unwrap_or(u32::MAX - 1)
+        made.name.clone_from(&process.words[1].text);
+        let parameters: Vec<String> = process.words[2..].iter().map(|word| word.text.clone()).collect();
+        made.parameters = match matching {
+            Some(matching) => Some((matching, parameters)),
+            None if parameters.is_empty() => None,
+            // With parameters and no word on how to compare them, they are compared exactly.
+            None => Some((ParameterMatch::Exact, parameters)),
         };
-        let (rise, fall) = (rounds(fork_delay), rounds(terminate_delay));
-        let made = Check { interval: PROCESS_INTERVAL, rise, fall, ..check(name, probe) };
+        // keepalived looks at the command line as soon as parameters matter (2.2.7).
+        made.full_command |= made.parameters.is_some();
+        match made.quorum_max {
+            Some(0) => made.quorum = 0,
+            Some(most) if most < made.quorum => {
+                let message = format!("{} needs more processes than it allows", name.value);
+                let finding = Diagnostic::warning("quorum", &name.at, message);
+                self.diagnostics.push(finding.help("`quorum_max` is ignored, as in keepalived"));
+                made.quorum_max = None;
+            }
+            _ => {}
+        }
+        let probe = Probe::Process(made);
+        let made = Check { interval: PROCESS_INTERVAL, ..check(name, probe) };
         self.add_check(Kind::Process, made, effect(weight));
     }
 
-    fn process_parameters(&mut self, statement: &Statement) {
-        let Some(first) = statement.words.get(2) else { return };
-        let at: Location = first.at.to(&statement.words[statement.words.len() - 1].at);
-        let finding =
-            Diagnostic::warning("not-supported-yet", &at, "parameters of a process are not compared yet");
-        self.diagnostics.push(finding.help("every process of this name counts"));
+    fn param_match(&mut self, statement: &Statement) -> Option<ParameterMatch> {
+        let Some(word) = statement.parameter() else { return Some(ParameterMatch::Exact) };
+        match word.text.as_str() {
+            "exact" => Some(ParameterMatch::Exact),
+            "partial" => Some(ParameterMatch::Partial),
+            "initial" => Some(ParameterMatch::Initial),
+            _ => {
+                self.invalid(word, "`exact`, `partial` or `initial`", IGNORED);
+                None
+            }
+        }
     }
 
     fn processes(&mut self, statement: &Statement, least: i64) -> Option<u32> {

@@ -1,49 +1,62 @@
-//! The entries of `track_script`, `track_file`, `track_process` and `track_interface`.
+//! The entries of `track_script`, `track_file`, `track_process` and `track_interface`, in instances and
+//! groups.
 
 use crate::diagnostic::{Diagnostic, Located};
-use crate::model::{Instance, TrackCheck};
+use crate::model::{TrackCheck, Trackers};
 use crate::ready::Effect;
 use crate::written::{Statement, Word};
 
 use super::objects::file_effect;
 use super::values::effect;
-use super::{Kind, Lower, inside};
+use super::{Kind, Lower, Tracked, inside};
 
 impl Lower<'_> {
-    pub(super) fn track_checks(&mut self, block: &Statement, kind: Kind, instance: &mut Instance) {
+    pub(super) fn track_checks(&mut self, block: &Statement, kind: Kind, into: &mut Trackers) {
         for entry in inside(block) {
             let name = &entry.words[0];
-            let Some(tracked) = self.tracked.get(&(kind, name.text.clone())).cloned() else {
-                let message = format!("`{}` names {} that is not defined", block.keyword(), name.text);
-                let finding = Diagnostic::warning("unknown-tracker", &name.at, message);
-                let known = self.tracked.keys().filter(|(k, _)| *k == kind).map(|(_, n)| n.as_str());
-                let finding = match self.diagnostics.suggest(&name.text, known) {
-                    Some(meant) => finding.expected(format!("`{meant}`?")),
-                    None => finding.expected(match kind {
-                        Kind::Script => "the name of a `vrrp_script`",
-                        Kind::File => "the name of a `track_file`",
-                        Kind::Process => "the name of a `vrrp_track_process`",
-                    }),
-                };
-                self.diagnostics.push(finding.help("it is not tracked, as in keepalived"));
-                continue;
-            };
-            self.defined_later(name, &tracked.place);
-            let Some(written) = self.entry_weight(&entry.words) else { continue };
+            let Some((tracked, written)) = self.tracker(block, entry, kind) else { continue };
             let effect = match (written, kind) {
                 (None, _) => tracked.effect,
                 (Some(weight), Kind::File) => file_effect(weight),
                 (Some(weight), _) => effect(weight),
             };
-            if instance.track_checks.iter().any(|t| t.check.value == tracked.check) {
+            if into.checks.iter().any(|t| t.check.value == tracked.check) {
                 let message = format!("{} is tracked twice", name.text);
                 self.diagnostics
                     .push(Diagnostic::warning("duplicate", &name.at, message).help("the first counts"));
                 continue;
             }
             let check = Located::new(tracked.check, name.at.clone());
-            instance.track_checks.push(TrackCheck { check, effect });
+            into.checks.push(TrackCheck { check, effect });
         }
+    }
+
+    /// What an entry names, and the weight behind it.
+    pub(super) fn tracker(
+        &mut self,
+        block: &Statement,
+        entry: &Statement,
+        kind: Kind,
+    ) -> Option<(Tracked, Option<(i16, bool)>)> {
+        let name = &entry.words[0];
+        let Some(tracked) = self.tracked.get(&(kind, name.text.clone())).cloned() else {
+            let message = format!("`{}` names {} that is not defined", block.keyword(), name.text);
+            let finding = Diagnostic::warning("unknown-tracker", &name.at, message);
+            let known = self.tracked.keys().filter(|(k, _)| *k == kind).map(|(_, n)| n.as_str());
+            let finding = match self.diagnostics.suggest(&name.text, known) {
+                Some(meant) => finding.expected(format!("`{meant}`?")),
+                None => finding.expected(match kind {
+                    Kind::Script => "the name of a `vrrp_script`",
+                    Kind::File => "the name of a `track_file`",
+                    Kind::Process => "the name of a `vrrp_track_process`",
+                    Kind::Bfd => "the name of a `bfd_instance`",
+                }),
+            };
+            self.diagnostics.push(finding.help("it is not tracked, as in keepalived"));
+            return None;
+        };
+        self.defined_later(name, &tracked.place);
+        Some((tracked, self.entry_weight(&entry.words)?))
     }
 
     /// keepalived needs the definition before its use; here the order does not matter.
@@ -58,18 +71,18 @@ impl Lower<'_> {
         }
     }
 
-    pub(super) fn track_interfaces(&mut self, block: &Statement, instance: &mut Instance) {
+    pub(super) fn track_interfaces(&mut self, block: &Statement, into: &mut Trackers) {
         for entry in inside(block) {
             let name = &entry.words[0];
             let Some(written) = self.entry_weight(&entry.words) else { continue };
             let effect = written.map_or(Effect::Fault { reverse: false }, effect);
-            if instance.track_interfaces.iter().any(|(i, _)| i.value == name.text) {
+            if into.interfaces.iter().any(|(i, _)| i.value == name.text) {
                 let message = format!("{} is tracked twice", name.text);
                 self.diagnostics
                     .push(Diagnostic::warning("duplicate", &name.at, message).help("the first counts"));
                 continue;
             }
-            instance.track_interfaces.push((Located::new(name.text.clone(), name.at.clone()), effect));
+            into.interfaces.push((Located::new(name.text.clone(), name.at.clone()), effect));
         }
     }
 

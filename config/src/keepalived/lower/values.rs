@@ -69,8 +69,20 @@ impl Lower<'_> {
         decimals: usize,
         otherwise: &str,
     ) -> Option<Duration> {
+        self.decimal(word, "seconds", range, decimals, otherwise)
+    }
+
+    /// A number with at most `digits` decimals of a unit, as if the unit were seconds.
+    pub(super) fn decimal(
+        &mut self,
+        word: &Word,
+        unit: &str,
+        range: RangeInclusive<f64>,
+        decimals: usize,
+        otherwise: &str,
+    ) -> Option<Duration> {
         let expected =
-            format!("seconds from {} to {}, at most {decimals} decimals", range.start(), range.end());
+            format!("{unit} from {} to {}, at most {decimals} decimals", range.start(), range.end());
         let digits = leading_number(&word.text, decimals > 0);
         let Some(time) = parse_seconds(digits) else {
             self.invalid(word, &expected, otherwise);
@@ -85,12 +97,12 @@ impl Lower<'_> {
         }
         let written = digits.split_once('.').map_or(0, |(_, d)| d.len());
         if written > decimals {
-            let unit = Duration::from_nanos(10u64.pow(9 - decimals.min(9) as u32));
-            let rounded = crate::time::round_to(time, unit);
+            let step = Duration::from_nanos(10u64.pow(9 - decimals.min(9) as u32));
+            let rounded = crate::time::round_to(time, step);
             let message = format!("`{digits}` has more than {decimals} decimals");
             self.diagnostics.push(
                 Diagnostic::warning("rounded", &word.at, message)
-                    .help(format!("{} is used", crate::time::shown(rounded))),
+                    .help(format!("{:.decimals$} {unit} is used", rounded.as_secs_f64())),
             );
             return Some(rounded);
         }
