@@ -322,7 +322,7 @@ pub enum Transport {
     },
     /// To each peer.
     Unicast {
-        /// At least one.
+        /// None: the instance stays in FAULT.
         peers: Vec<UnicastPeer>,
         /// TTL or hop limit of what we send. Default 255.
         ttl: u8,

@@ -255,6 +255,9 @@ impl Instance {
             };
             faults.push(Fault::NoSourceAddress { interface: interface(), wanted: wanted.into() });
         }
+        if matches!(&self.config.transport, Transport::Unicast { peers, .. } if peers.is_empty()) {
+            faults.push(Fault::NoPeer);
+        }
         for error in self.socket_error.iter().chain(&self.protection_error) {
             faults.push(Fault::Socket { error: error.clone() });
         }

@@ -65,6 +65,8 @@ pub enum Fault {
         /// `IPv4` or `IPv6 link-local`, or the configured address.
         wanted: String,
     },
+    /// Unicast without a peer (keepalived: `unicast_fault_no_peer`).
+    NoPeer,
     /// A check that must be up is down (or, reversed, up).
     Check {
         /// Its name.
@@ -126,6 +128,7 @@ impl fmt::Display for Fault {
             Self::NoSourceAddress { interface, wanted } => {
                 write!(f, "{interface} has no {wanted} address")
             }
+            Self::NoPeer => f.write_str("it has no unicast peer"),
             Self::Check { check, detail } => write!(f, "check {check} {detail}"),
             Self::CheckUnknown { check } => write!(f, "check {check} has given no result yet"),
             Self::Preparing { what } => write!(f, "{what} are not in place yet"),
