@@ -160,3 +160,84 @@ fn a_date_is_as_rfc_5322_wants_it() {
     let expected = std::process::Command::new("date").args(["-R", "-d", "@1795268961"]).output().unwrap();
     assert_eq!(said, String::from_utf8_lossy(&expected.stdout).trim_end());
 }
+
+/// A server that speaks only after STARTTLS, with a certificate for `localhost`. Gives the certificate.
+async fn secret_server() -> (u16, Arc<Mutex<Vec<String>>>, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::<Mutex<Vec<String>>>::default();
+    let writes = Arc::clone(&heard);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut open = BufReader::new(stream);
+            open.write_all(b"220 lab\r\n").await.unwrap();
+            let mut line = String::new();
+            for answer in ["250-lab\r\n250 STARTTLS\r\n", "220 go on\r\n"] {
+                line.clear();
+                open.read_line(&mut line).await.unwrap();
+                writes.lock().unwrap().push(line.trim_end().to_owned());
+                open.write_all(answer.as_bytes()).await.unwrap();
+            }
+            // A client that does not trust us goes away here.
+            let Ok(secret) = acceptor.accept(open.into_inner()).await else { continue };
+            let mut secret = BufReader::new(secret);
+            loop {
+                line.clear();
+                if secret.read_line(&mut line).await.unwrap_or(0) == 0 {
+                    break;
+                }
+                writes.lock().unwrap().push(format!("secret {}", line.trim_end()));
+                let answer = match line.trim_end() {
+                    line if line.starts_with("EHLO") => "250-lab\r\n250 AUTH PLAIN\r\n",
+                    line if line.starts_with("AUTH") => "235 welcome\r\n",
+                    "DATA" => "354 go on\r\n",
+                    line if line.contains(": ") || line.is_empty() || line.starts_with("=>") => continue,
+                    _ => "250 fine\r\n",
+                };
+                secret.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (port, heard, pem)
+}
+
+/// Authorities are the host's; `SSL_CERT_FILE` says which those are.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_starttls_the_login_and_the_mail_are_sent_in_secret_to_a_server_that_is_known() {
+    let (port, heard, pem) = secret_server().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (authorities, password) = (directory.path().join("ca.pem"), directory.path().join("password"));
+    std::fs::write(&password, "s3cr3t\n").unwrap();
+    let mail = Mail {
+        server: "localhost".to_owned(),
+        start_tls: true,
+        login: Some(("vrrp".to_owned(), password)),
+        ..settings(port)
+    };
+    let error = deliver(&mail, &letter(&mail)).await.unwrap_err();
+    assert!(causes(&error).contains("certificate"), "{}", causes(&error));
+    assert!(heard.lock().unwrap().iter().all(|line| !line.starts_with("secret")));
+    heard.lock().unwrap().clear();
+
+    std::fs::write(&authorities, pem).unwrap();
+    // SAFETY: no other test reads or writes this name; std guards its own access by a lock.
+    unsafe { std::env::set_var("SSL_CERT_FILE", &authorities) };
+    deliver(&mail, &letter(&mail)).await.unwrap();
+    let heard = heard.lock().unwrap();
+    // Two NULs around the name: "\0vrrp\0s3cr3t" (RFC 4616).
+    let begin = ["EHLO vm", "STARTTLS", "secret EHLO vm", "secret AUTH PLAIN AHZycnAAczNjcjN0"];
+    assert_eq!(heard[..begin.len()], begin);
+    assert!(heard.contains(&format!("secret {TEXT}")), "{heard:?}");
+}
