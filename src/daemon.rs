@@ -202,7 +202,8 @@ impl Daemon {
         let control = shared.open_control(&config)?;
         let pid_files = PidFiles::write(&shared.options().pid_files)?;
         shared.start_forward().await?;
-        let engine = Engine::start(config.clone(), events)?;
+        let verdicts = shared.first_verdicts().await;
+        let engine = Engine::start(config.clone(), verdicts, events)?;
         shared.engine_started(engine.handle()).await;
         info!(
             version = env!("CARGO_PKG_VERSION"),

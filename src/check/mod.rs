@@ -17,6 +17,7 @@ mod script;
 mod tcp;
 mod tls;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +98,28 @@ impl Checks {
             .iter()
             .find(|running| running.check.name == name)
             .map(|running| running.entry.subscribe())
+    }
+
+    /// The first results of files and processes, as far as they come within `limit`: keepalived knows those
+    /// before anything starts.
+    pub async fn first_verdicts(&self, limit: Duration) -> HashMap<String, Verdict> {
+        let is_quick = |check: &Check| matches!(check.probe, Probe::File { .. } | Probe::Process(_));
+        let waiting: Vec<_> = self
+            .lock()
+            .running
+            .iter()
+            .filter(|running| is_quick(&running.check))
+            .map(|running| (running.check.name.clone(), running.entry.subscribe()))
+            .collect();
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut verdicts = HashMap::new();
+        for (name, mut verdict) in waiting {
+            let known = verdict.wait_for(|verdict| verdict.health != Health::Unknown);
+            if let Ok(Ok(verdict)) = tokio::time::timeout_at(deadline, known).await {
+                verdicts.insert(name, verdict.clone());
+            }
+        }
+        verdicts
     }
 
     /// All checks, in the order of the configuration.

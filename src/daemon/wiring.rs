@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::locks::Locks;
 use super::{Front, Options, StartError};
-use crate::check::Checks;
+use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
 use crate::forward::Forward;
 use crate::hold;
@@ -32,6 +32,8 @@ const BUS: usize = 4096;
 const OWNER: u8 = 255;
 /// The engine answers within microseconds unless it is in deep trouble.
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
+/// A file system that does not answer must not hold up the start.
+const FIRST_VERDICTS: Duration = Duration::from_millis(500);
 
 /// The rooms on worker threads that may run before anything is decided.
 pub struct Workers {
@@ -169,6 +171,12 @@ impl Shared {
             Forward::start(&config.listeners, verdicts, vips(config), self.bus.subscribe(), events).await?;
         running.forward = Some(forward);
         Ok(())
+    }
+
+    /// What checks that only look at this host say already, so that instances start with the right priority.
+    pub async fn first_verdicts(&self) -> HashMap<String, Verdict> {
+        let checks = self.running.lock().await.checks.clone();
+        checks.first_verdicts(FIRST_VERDICTS).await
     }
 
     /// From now on the engine hears every verdict that some instance tracks.

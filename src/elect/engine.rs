@@ -101,10 +101,15 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread; returns when every instance is there and listens (or says why it does not).
+    /// `verdicts`: what checks said before the start.
     ///
     /// # Errors
     /// When the thread, its timer or netlink cannot be had.
-    pub fn start(config: Arc<Config>, events: EventSender) -> Result<Self, StartError> {
+    pub fn start(
+        config: Arc<Config>,
+        verdicts: HashMap<String, Verdict>,
+        events: EventSender,
+    ) -> Result<Self, StartError> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("vipd-engine".into()).spawn(move || {
@@ -121,7 +126,7 @@ impl Engine {
                 events.send(Kind::Notice { text: refused });
             }
             LocalSet::new().block_on(&runtime, async {
-                match Loop::new(&config, events).await {
+                match Loop::new(&config, verdicts, events).await {
                     Ok(engine) => engine.run(receiver, ready).await,
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -199,7 +204,11 @@ struct Loop {
 }
 
 impl Loop {
-    async fn new(config: &Config, events: EventSender) -> Result<Self, StartError> {
+    async fn new(
+        config: &Config,
+        verdicts: HashMap<String, Verdict>,
+        events: EventSender,
+    ) -> Result<Self, StartError> {
         let options = config.engine.clone();
         // What it is refused the engine thread is refused too, and has said so.
         let (hold, monitor) = crate::hold::open_with(move || drop(realtime::apply(&options))).await?;
@@ -215,7 +224,7 @@ impl Loop {
             monitor,
             announcer: Announcer::new(),
             deadlines: Deadlines::default(),
-            verdicts: HashMap::new(),
+            verdicts,
             virtual_addresses: HashSet::new(),
             shared_addresses: HashSet::new(),
             events,
@@ -417,7 +426,9 @@ impl Loop {
             for group in 0..self.groups.len() {
                 self.settle(group, self.groups[group].ids.first().copied());
             }
-            for id in self.ids() {
+            // People are told in the order of the configuration.
+            let rest = self.ids().into_iter().filter(|id| !self.order.contains(id));
+            for id in self.order.iter().copied().chain(rest).collect::<Vec<_>>() {
                 self.shut_down(id);
             }
             for group in 0..self.groups.len() {

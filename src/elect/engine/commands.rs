@@ -94,7 +94,9 @@ impl Loop {
         }
         self.note_shared(config, &order);
         let regrouped = self.form_groups(config, &order);
-        for id in left.into_values() {
+        let mut gone: Vec<usize> = left.into_values().collect();
+        gone.sort_by_key(|id| self.order.iter().position(|one| one == id));
+        for id in gone {
             self.retire(id);
         }
         self.order = order;
