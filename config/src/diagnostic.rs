@@ -349,33 +349,39 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
     let allowed = (word.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
-        .map(|candidate| (edit_distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter_map(|candidate| edit_distance(word, candidate, allowed).map(|distance| (distance, candidate)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, substitutions and swaps of neighbours that lead from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > 3 {
-        return usize::MAX;
+/// Insertions, deletions, substitutions and swaps of neighbours that lead from `a` to `b`, if they are at most
+/// so many.
+fn edit_distance(a: &str, b: &str, most: usize) -> Option<usize> {
+    if a.chars().count().abs_diff(b.chars().count()) > most {
+        return None;
     }
-    let mut before_last: Vec<usize> = Vec::new();
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before_last: Vec<usize> = vec![usize::MAX; b.len() + 1];
     let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut row = vec![0; b.len() + 1];
     for i in 1..=a.len() {
-        let mut row = vec![i];
+        row[0] = i;
         for j in 1..=b.len() {
             let substitution = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
             let mut best = substitution.min(last[j] + 1).min(row[j - 1] + 1);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(before_last[j - 2] + 1);
             }
-            row.push(best);
+            row[j] = best;
         }
-        before_last = std::mem::replace(&mut last, row);
+        // Later rows come from these two and never get better.
+        if row.iter().chain(&last).all(|distance| *distance > most) {
+            return None;
+        }
+        std::mem::swap(&mut before_last, &mut last);
+        std::mem::swap(&mut last, &mut row);
     }
-    last[b.len()]
+    Some(last[b.len()]).filter(|distance| *distance <= most)
 }
 
 #[cfg(test)]
@@ -384,8 +390,8 @@ mod tests {
 
     #[test]
     fn swapped_letters_are_one_mistake() {
-        assert_eq!(edit_distance("vvrp_script", "vrrp_script"), 1);
-        assert_eq!(edit_distance("prioirty", "priority"), 1);
+        assert_eq!(edit_distance("vvrp_script", "vrrp_script", 3), Some(1));
+        assert_eq!(edit_distance("prioirty", "priority", 3), Some(1));
         assert_eq!(
             did_you_mean("lvs_sync_daemon_inteface", ["lvs_sync_daemon_interface"]),
             Some("lvs_sync_daemon_interface")

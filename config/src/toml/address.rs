@@ -72,12 +72,7 @@ impl Door<'_> {
         made.no_prefix_route = self.boolean(&mut table, "prefix_route").is_some_and(|on| !on.value);
         made.autojoin = self.boolean(&mut table, "autojoin").is_some_and(|on| on.value);
         made.track = self.boolean(&mut table, "track").is_none_or(|on| on.value);
-        if let Some(temporary) = self.boolean(&mut table, "manage_temporary").filter(|on| on.value) {
-            if ip.is_ipv4() {
-                self.refuse(&temporary.at, "IPv4 has no temporary addresses", "an IPv6 address");
-            }
-            made.manage_temporary = true;
-        }
+        made.manage_temporary = self.boolean(&mut table, "manage_temporary").is_some_and(|on| on.value);
         match fixed {
             Some(track_group) => *track_group = self.text(&mut table, "track_group"),
             None => made.own_vmac = self.vmac_of_address(&mut table),
