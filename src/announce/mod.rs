@@ -11,9 +11,9 @@ mod send;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use config::ready::Announcements;
+use config::ready::{AnnouncementGroup, Announcements};
 
 use self::ndp::Forwarding;
 use self::schedule::{Kind, Packet, Schedule};
@@ -127,6 +127,17 @@ impl Announcer {
         na: &Announcements,
     ) {
         self.schedule.reconfigure(now, instance, targets, arp, na);
+    }
+
+    /// These of an active instance are announced once after each `every`, from now on; `None`: not any more. What did not
+    /// change keeps its time.
+    pub fn extra(&mut self, now: Instant, instance: usize, every: Option<Duration>, targets: Vec<Target>) {
+        self.schedule.extra(now, instance, every, targets);
+    }
+
+    /// Interfaces that share the gaps between announcements.
+    pub fn configure(&mut self, groups: &[AnnouncementGroup]) {
+        self.schedule.share_gaps(groups);
     }
 
     /// The instance is not active any more: everything that waits for it is dropped.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use config::ready::Announcements;
+use config::ready::{AnnouncementGroup, Announcements};
 
 use super::Target;
 
@@ -69,7 +69,24 @@ pub(super) struct Schedule {
     timers: BTreeMap<(Instant, u64), (usize, Timer)>,
     timer_number: u64,
     interfaces: BTreeMap<u32, Interface>,
+    gaps: Gaps,
     dropped: u64,
+}
+
+/// Gaps that several interfaces share.
+#[derive(Debug, Default)]
+struct Gaps {
+    groups: Vec<Gap>,
+    /// By the interface's name.
+    of: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct Gap {
+    /// By [`Kind`].
+    gap: [Duration; 2],
+    /// By [`Kind`].
+    last: [Option<Instant>; 2],
 }
 
 #[derive(Debug)]
@@ -79,6 +96,8 @@ struct Active {
     na: Announcements,
     flapping: bool,
     last_lower_priority: Option<Instant>,
+    /// Announced after each of these times, whatever else is.
+    extra: Option<(Duration, Vec<Rc<Target>>)>,
 }
 
 impl Active {
@@ -105,6 +124,7 @@ enum Timer {
     Refresh {
         kind: Kind,
     },
+    Extra,
     /// An advert of lower priority came too soon after another.
     LowerPriority,
     LowerPriorityAgain {
@@ -127,8 +147,14 @@ impl Schedule {
         let targets: Vec<_> = targets.into_iter().map(Rc::new).collect();
         let kinds = KINDS.into_iter().filter(|kind| targets.iter().any(|t| t.kind() == *kind));
         let kinds: Vec<_> = kinds.collect();
-        let active =
-            Active { targets, arp: arp.clone(), na: na.clone(), flapping, last_lower_priority: None };
+        let active = Active {
+            targets,
+            arp: arp.clone(),
+            na: na.clone(),
+            flapping,
+            last_lower_priority: None,
+            extra: None,
+        };
         self.instances.insert(instance, active);
         for kind in kinds {
             self.burst(now, instance, kind);
@@ -198,6 +224,40 @@ impl Schedule {
         }
     }
 
+    /// Announced once after each `every`, beside everything else.
+    pub fn extra(&mut self, now: Instant, instance: usize, every: Option<Duration>, targets: Vec<Target>) {
+        let Some(active) = self.instances.get_mut(&instance) else { return };
+        let every = every.filter(|every| !every.is_zero() && !targets.is_empty());
+        let before = active.extra.as_ref().map(|(every, _)| *every);
+        active.extra = every.map(|every| (every, targets.into_iter().map(Rc::new).collect()));
+        if before == every {
+            return;
+        }
+        if before.is_some() {
+            self.timers.retain(|_, timer| *timer != (instance, Timer::Extra));
+        }
+        if let Some(every) = every {
+            self.set_timer(now + every, instance, Timer::Extra);
+        }
+    }
+
+    /// Interfaces that share their gaps from now on; when each group sent last is forgotten.
+    pub fn share_gaps(&mut self, groups: &[AnnouncementGroup]) {
+        let of = groups.iter().enumerate();
+        let of = of.flat_map(|(number, group)| group.interfaces.iter().map(move |one| (one.clone(), number)));
+        let of: HashMap<_, _> = of.collect();
+        let gaps = |group: &AnnouncementGroup| [group.arp_gap, group.na_gap];
+        if of == self.gaps.of && groups.iter().map(gaps).eq(self.gaps.groups.iter().map(|group| group.gap)) {
+            return;
+        }
+        let groups = groups.iter().map(|group| Gap { gap: gaps(group), last: [None; 2] }).collect();
+        self.gaps = Gaps { groups, of };
+        for interface in self.interfaces.values_mut() {
+            let name = interface.heads().next().map(|packet| packet.target.interface.clone());
+            interface.group = name.and_then(|name| self.gaps.of.get(&name).copied());
+        }
+    }
+
     /// The instance is not active any more.
     pub fn stop(&mut self, instance: usize) {
         self.timers.retain(|_, (owner, _)| *owner != instance);
@@ -212,7 +272,7 @@ impl Schedule {
     /// When [`Schedule::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.keys().next().map(|(at, _)| *at);
-        let queues = self.interfaces.values().filter_map(Interface::next_at);
+        let queues = self.interfaces.values().filter_map(|interface| interface.next_at(&self.gaps));
         queues.chain(timer).min()
     }
 
@@ -229,7 +289,16 @@ impl Schedule {
 
     /// The next announcement that may go out now.
     pub fn poll_packet(&mut self, now: Instant) -> Option<Packet> {
-        self.interfaces.values_mut().find_map(|interface| interface.pop(now))
+        let gaps = &mut self.gaps;
+        if !gaps.groups.is_empty() {
+            // Where gaps are shared, the first announcements of one interface go before the repeats of another.
+            let firsts = |interface: &Interface| interface.next(now, gaps) == Some(Class::First);
+            let first = self.interfaces.values().position(firsts);
+            if let Some(interface) = first.and_then(|position| self.interfaces.values_mut().nth(position)) {
+                return interface.pop(now, gaps);
+            }
+        }
+        self.interfaces.values_mut().find_map(|interface| interface.pop(now, gaps))
     }
 
     /// The kernel had no room for this packet: it waits, and its interface with it. `false`: given up.
@@ -270,6 +339,16 @@ impl Schedule {
                     // After a long sleep the missed ones are not made up for.
                     self.set_timer((due + every).max(now), instance, Timer::Refresh { kind });
                 }
+            }
+            Timer::Extra => {
+                let Some((every, targets)) = active.extra.clone() else { return };
+                for target in targets {
+                    let kind = target.kind();
+                    let gap = self.instances[&instance].settings(kind).packet_gap;
+                    let class = Class::Repeat;
+                    self.queue(Packet { instance, target, kind, class, gap, queued: now, refused: 0 });
+                }
+                self.set_timer((due + every).max(now), instance, Timer::Extra);
             }
             Timer::LowerPriority => self.lower_priority_burst(now, instance),
             Timer::LowerPriorityAgain { kind } => {
@@ -325,6 +404,7 @@ impl Schedule {
 
     fn queue(&mut self, packet: Packet) {
         let interface = self.interfaces.entry(packet.target.ifindex).or_default();
+        interface.group = self.gaps.of.get(&packet.target.interface).copied();
         if interface.waiting() >= QUEUE {
             self.dropped += 1;
             let repeats = interface.repeats.iter_mut().max_by_key(|lane| lane.len());
@@ -363,6 +443,8 @@ struct Interface {
     /// By [`Kind`].
     last: [Option<Instant>; 2],
     blocked_until: Option<Instant>,
+    /// It shares its gaps.
+    group: Option<usize>,
 }
 
 impl Interface {
@@ -382,25 +464,39 @@ impl Interface {
         self.firsts.iter().chain(&self.repeats).filter_map(VecDeque::front)
     }
 
-    fn ready_at(&self, packet: &Packet) -> Instant {
+    fn ready_at(&self, packet: &Packet, gaps: &Gaps) -> Instant {
         let limit = match packet.class {
             Class::First => RATE,
             Class::Repeat => REPEAT_RATE,
         };
         let rate = self.sent.len().checked_sub(limit).map(|oldest| self.sent[oldest] + SECOND);
-        let gap = self.last[packet.kind as usize].map(|last| last + packet.gap);
+        let kind = packet.kind as usize;
+        let group =
+            self.group.and_then(|group| gaps.groups.get(group)).filter(|one| !one.gap[kind].is_zero());
+        let gap = match group {
+            Some(group) => group.last[kind].map(|last| last + group.gap[kind]),
+            None => self.last[kind].map(|last| last + packet.gap),
+        };
         [rate, gap, self.blocked_until].into_iter().flatten().fold(packet.queued, Instant::max)
     }
 
-    fn next_at(&self) -> Option<Instant> {
-        self.heads().map(|packet| self.ready_at(packet)).min()
+    fn next_at(&self, gaps: &Gaps) -> Option<Instant> {
+        self.heads().map(|packet| self.ready_at(packet, gaps)).min()
     }
 
-    fn pop(&mut self, now: Instant) -> Option<Packet> {
-        let ready = self.heads().find(|packet| self.ready_at(packet) <= now)?;
+    /// Of what may go out now.
+    fn next(&self, now: Instant, gaps: &Gaps) -> Option<Class> {
+        self.heads().find(|packet| self.ready_at(packet, gaps) <= now).map(|packet| packet.class)
+    }
+
+    fn pop(&mut self, now: Instant, gaps: &mut Gaps) -> Option<Packet> {
+        let ready = self.heads().find(|packet| self.ready_at(packet, gaps) <= now)?;
         let (kind, class) = (ready.kind, ready.class);
         let packet = self.lane(kind, class).pop_front()?;
         self.last[kind as usize] = Some(now);
+        if let Some(group) = self.group.and_then(|group| gaps.groups.get_mut(group)) {
+            group.last[kind as usize] = Some(now);
+        }
         self.sent.push_back(now);
         if self.sent.len() > RATE {
             self.sent.pop_front();
@@ -432,6 +528,67 @@ mod tests {
 
     fn target(address: impl Into<std::net::IpAddr>) -> Target {
         Target { ifindex: 2, interface: "eth0".to_owned(), mac: [2, 0, 0, 0, 0, 1], address: address.into() }
+    }
+
+    fn on(ifindex: u32, interface: &str, address: [u8; 4]) -> Target {
+        Target { ifindex, interface: interface.to_owned(), ..target(address) }
+    }
+
+    fn group(interfaces: &[&str], arp_gap: Duration) -> AnnouncementGroup {
+        AnnouncementGroup {
+            interfaces: interfaces.iter().map(|one| (*one).to_owned()).collect(),
+            arp_gap,
+            na_gap: Duration::ZERO,
+            place: config::ready::Place { file: "k.conf".into(), line: 1, column: 1 },
+        }
+    }
+
+    /// keepalived-behaviour §14: the gap is for the group together. First announcements go before all repeats.
+    #[test]
+    fn interfaces_of_a_group_share_the_gap() {
+        let mut schedule = Schedule::default();
+        let now = Instant::now();
+        let gap = Duration::from_millis(100);
+        schedule.share_gaps(&[group(&["eth0", "eth1"], gap)]);
+        let settings = Announcements { rounds: 2, again_after: None, ..ARP };
+        let targets =
+            vec![on(2, "eth0", [10, 0, 0, 1]), on(3, "eth1", [10, 0, 0, 2]), on(4, "eth2", [10, 0, 0, 3])];
+        schedule.begin(now, 0, targets, &settings, &NA);
+        schedule.handle_timeout(now);
+        // eth2 is in no group and has no gap.
+        assert_eq!(sent(&mut schedule, now), ["10.0.0.1", "10.0.0.3", "10.0.0.3"]);
+        let mut later = Vec::new();
+        for step in 1..=4 {
+            assert_eq!(schedule.poll_timeout(), (step < 4).then(|| now + step * gap));
+            later.extend(sent(&mut schedule, now + step * gap));
+        }
+        assert_eq!(later, ["10.0.0.2", "10.0.0.1", "10.0.0.2"]);
+    }
+
+    #[test]
+    fn extra_announcements_come_again_and_again_until_the_instance_stops() {
+        let mut schedule = Schedule::default();
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let every = Some(Duration::from_secs(100));
+        let settings = Announcements { rounds: 1, again_after: None, ..ARP };
+        let elsewhere = || vec![on(3, "eth1", [10, 0, 0, 2])];
+        schedule.begin(now, 0, ipv4(0..1), &settings, &NA);
+        schedule.extra(now, 0, every, elsewhere());
+        assert_eq!(sent(&mut schedule, now), ["10.0.0.0"]);
+        // The same again changes nothing.
+        schedule.extra(at(50), 0, every, elsewhere());
+        assert_eq!(schedule.poll_timeout(), Some(at(100)));
+        for seconds in [100, 200] {
+            schedule.handle_timeout(at(seconds));
+            assert_eq!(sent(&mut schedule, at(seconds)), ["10.0.0.2"]);
+        }
+        schedule.extra(at(250), 0, None, elsewhere());
+        schedule.handle_timeout(at(300));
+        assert_eq!(sent(&mut schedule, at(300)), [""; 0]);
+        schedule.extra(at(300), 0, every, elsewhere());
+        schedule.stop(0);
+        assert_eq!(schedule.poll_timeout(), None);
     }
 
     fn ipv4(range: std::ops::Range<u16>) -> Vec<Target> {
