@@ -185,7 +185,8 @@ pub struct Instance {
     pub name: String,
     /// Where the instance begins.
     pub place: Place,
-    /// Adverts are sent and heard here.
+    /// Adverts are sent and heard here. Empty: unicast with a source, by the routing table, whatever interface; then
+    /// none is tracked.
     pub interface: String,
     /// 1–255.
     pub vrid: u8,

@@ -33,7 +33,9 @@ use self::chores::{Chore, Farewell};
 use self::statics::Statics;
 use super::deadlines::Deadlines;
 use super::discards::DiscardLog;
+use super::igmp::LocalReportsOff;
 use super::instance::{AddressWork, Heard, Instance, Surroundings};
+use super::link_delay::LinkDelays;
 use super::realtime;
 use super::socket::{AdvertSocket, Carrier, Envelope, LARGEST_PACKET};
 use super::suspend::SuspendWatch;
@@ -161,6 +163,9 @@ struct Done {
     entries: Vec<(Entry, Outcome)>,
 }
 
+/// In place of an interface's index: the socket hears them all, and the routing table says where adverts leave.
+const ANY_INTERFACE: u32 = 0;
+
 type SocketKey = (u32, Carrier);
 
 struct Loop {
@@ -176,6 +181,10 @@ struct Loop {
     announcer: Announcer,
     deadlines: Deadlines,
     verdicts: HashMap<String, Verdict>,
+    link_delays: LinkDelays,
+    /// Of the advert sockets, in octets.
+    receive_buffer: Option<u32>,
+    _igmp: Option<LocalReportsOff>,
     virtual_addresses: HashSet<IpAddr>,
     /// Addresses of more than one instance, now or since a reload moved them.
     shared_addresses: HashSet<IpAddr>,
@@ -225,6 +234,9 @@ impl Loop {
             announcer: Announcer::new(),
             deadlines: Deadlines::default(),
             verdicts,
+            link_delays: LinkDelays::default(),
+            receive_buffer: config.engine.receive_buffer,
+            _igmp: None,
             virtual_addresses: HashSet::new(),
             shared_addresses: HashSet::new(),
             events,
@@ -232,9 +244,7 @@ impl Loop {
             discarded: BTreeMap::new(),
             lateness: Histogram::default(),
             log_unknown_vrids: config.engine.log_unknown_vrids,
-            not_before: Some(config.engine.startup_delay)
-                .filter(|delay| !delay.is_zero())
-                .map(|delay| Instant::now() + delay),
+            not_before: None,
             reading_paused: None,
             mend_at: None,
             suspend: SuspendWatch::start(),
@@ -250,8 +260,28 @@ impl Loop {
             stopping: None,
             stop_by: None,
         };
+        this.prepare(config);
         this.apply(config);
         Ok(this)
+    }
+
+    /// What is done once, before anything else.
+    fn prepare(&mut self, config: &Config) {
+        let delay = start_delay(&config.engine, up_for());
+        if !delay.is_zero() {
+            self.not_before = Some(Instant::now() + delay);
+            let text = format!("instances take part in {:.3} s, as configured", delay.as_secs_f64());
+            self.events.send(Kind::Notice { text });
+        }
+        if config.engine.disable_local_igmp {
+            match LocalReportsOff::new() {
+                Ok(off) => self._igmp = Some(off),
+                Err(error) => {
+                    let text = format!("IGMP reports for local groups cannot be turned off: {error}");
+                    self.events.send(Kind::Notice { text });
+                }
+            }
+        }
     }
 
     async fn run(
@@ -321,6 +351,7 @@ impl Loop {
             self.not_before,
             self.mend_at,
             self.stop_by,
+            self.link_delays.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -341,6 +372,9 @@ impl Loop {
         if self.mend_at.is_some_and(|at| at <= now) {
             self.mend_at = None;
             self.mend();
+        }
+        for name in self.link_delays.handle_timeout(now) {
+            self.link_news(None, &name);
         }
         self.handle_sleep();
         let first = self.deadlines.due(now);
@@ -512,6 +546,17 @@ fn leaves_with(first: Instant, deadline: Instant, interval: Duration) -> bool {
     deadline.saturating_duration_since(first) <= (interval / EARLY_PART).min(EARLY_MOST)
 }
 
+/// How long the instances stay out of it after the start: the longer of both delays, the one that counts from the
+/// start of the host less the time that it is up.
+fn start_delay(options: &config::ready::Engine, up: Duration) -> Duration {
+    options.startup_delay.max(options.delay_after_boot.saturating_sub(up))
+}
+
+/// Since the host was started, times of sleep included.
+fn up_for() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
 /// The Active_Down_Timer ran out: because nothing came, or because what came lost against us.
 fn why_nobody_is_active(now: Instant, instance: &Instance) -> Reason {
     let ours = instance.standing.priority;
@@ -553,5 +598,20 @@ mod tests {
         assert!(together(100, 10) && !together(101, 10));
         assert!(together(1000, 100) && !together(1001, 100));
         assert!(together(1000, 40_950) && !together(1001, 40_950));
+    }
+
+    /// keepalived-behaviour §4.2: the longer of the two counts, the second less the uptime.
+    #[test]
+    fn the_longer_delay_counts() {
+        let seconds = Duration::from_secs;
+        let options = |startup, boot| config::ready::Engine {
+            startup_delay: seconds(startup),
+            delay_after_boot: seconds(boot),
+            ..config::ready::Engine::default()
+        };
+        assert_eq!(start_delay(&options(5, 0), seconds(1000)), seconds(5));
+        assert_eq!(start_delay(&options(5, 30), seconds(10)), seconds(20));
+        assert_eq!(start_delay(&options(5, 30), seconds(28)), seconds(5));
+        assert_eq!(start_delay(&options(0, 30), seconds(31)), seconds(0));
     }
 }

@@ -15,6 +15,7 @@ use vrrp::{
 };
 
 use super::entries::HeldEntry;
+use super::link_delay::LinkDelays;
 use super::priority::{self, Object, Standing, Tracked};
 use super::socket::Carrier;
 use super::sync::Membership;
@@ -112,8 +113,15 @@ pub struct Instance {
 pub struct Surroundings<'a> {
     pub links: &'a Links,
     pub verdicts: &'a HashMap<String, Verdict>,
+    pub delays: &'a LinkDelays,
     /// Virtual addresses of all instances: none of them is a source.
     pub virtual_addresses: &'a HashSet<IpAddr>,
+}
+
+impl Surroundings<'_> {
+    fn is_up(&self, link: &Link) -> bool {
+        self.delays.counts_as_up(&link.name, link.up)
+    }
 }
 
 impl Instance {
@@ -188,6 +196,11 @@ impl Instance {
         RouterConfig { start_active: config.start_active && !self.listens_first, ..config }
     }
 
+    /// Unicast that leaves and comes by whatever interface.
+    pub fn has_no_interface(&self) -> bool {
+        self.config.interface.is_empty()
+    }
+
     /// Its own, and those of its sync group.
     pub fn tracked_checks(&self) -> impl Iterator<Item = &TrackCheck> {
         let group = self.membership.iter().flat_map(|place| &place.config.track_checks);
@@ -211,7 +224,7 @@ impl Instance {
     /// Looks at interface, source, checks and tracked interfaces again.
     pub fn look_around(&mut self, around: Surroundings<'_>) {
         let link = around.links.by_name(&self.config.interface);
-        self.ifindex = link.map(|link| link.index);
+        self.ifindex = if self.has_no_interface() { Some(0) } else { link.map(|link| link.index) };
         let source = self.config.source.or_else(|| self.first_address(link?, around.virtual_addresses));
         if source != self.source {
             self.source = source.or(self.source);
@@ -228,7 +241,7 @@ impl Instance {
             }
         });
         let interfaces = self.tracked_interfaces().map(|track| {
-            let up = around.links.by_name(&track.interface).is_some_and(|link| link.up);
+            let up = around.links.by_name(&track.interface).is_some_and(|link| around.is_up(link));
             Tracked {
                 object: Object::Interface(&track.interface),
                 effect: track.effect,
@@ -242,8 +255,9 @@ impl Instance {
         let interface = || self.config.interface.clone();
         let mut faults = Vec::new();
         match link {
+            None if self.has_no_interface() => {}
             None => faults.push(Fault::InterfaceMissing { interface: interface() }),
-            Some(link) if !link.up && self.tracks_own_interface() => {
+            Some(link) if !around.is_up(link) && self.tracks_own_interface() => {
                 faults.push(Fault::InterfaceDown { interface: interface() });
             }
             Some(_) => {}
@@ -257,6 +271,12 @@ impl Instance {
         }
         if matches!(&self.config.transport, Transport::Unicast { peers, .. } if peers.is_empty()) {
             faults.push(Fault::NoPeer);
+        }
+        if let Some(missing) = self.config.source.filter(|source| {
+            self.config.track_source && !around.links.iter().any(|link| link.address(*source).is_some())
+        }) {
+            let interface = if self.has_no_interface() { "this host".into() } else { interface() };
+            faults.push(Fault::NoSourceAddress { interface, wanted: missing.to_string() });
         }
         for error in self.socket_error.iter().chain(&self.protection_error) {
             faults.push(Fault::Socket { error: error.clone() });

@@ -118,10 +118,12 @@ pub struct AdvertSocket {
     ifindex: u32,
     interface: String,
     groups: BTreeSet<IpAddr>,
+    /// The largest that was asked for; 0: nobody asked.
+    receive_buffer: u32,
 }
 
 impl AdvertSocket {
-    /// Opens, binds to the interface and sets every option; joins nothing yet.
+    /// Opens, binds to the interface and sets every option; joins nothing yet. Index 0: to none.
     ///
     /// # Errors
     /// Without CAP_NET_RAW, or when the interface went away.
@@ -137,9 +139,18 @@ impl AdvertSocket {
             let interface = interface.into();
             SocketError::Setup { operation, interface, source }
         };
-        let bound = socket.bind_device(Some(interface.as_bytes()));
-        bound.map_err(|error| setup_error(("bind a socket for adverts", error)))?;
-        let this = Self { socket, carrier, ifindex, interface: interface.into(), groups: BTreeSet::new() };
+        if ifindex != 0 {
+            let bound = socket.bind_device(Some(interface.as_bytes()));
+            bound.map_err(|error| setup_error(("bind a socket for adverts", error)))?;
+        }
+        let this = Self {
+            socket,
+            carrier,
+            ifindex,
+            interface: interface.into(),
+            groups: BTreeSet::new(),
+            receive_buffer: 0,
+        };
         this.set_up().map_err(setup_error)?;
         Ok(this)
     }
@@ -149,10 +160,7 @@ impl AdvertSocket {
         let index = NonZeroU32::new(self.ifindex).map_or(0, NonZeroU32::get);
         socket.set_nonblocking(true).map_err(|e| ("make the socket non-blocking", e))?;
         socket.set_priority(QUEUE_PRIORITY).map_err(|e| ("set the queue priority", e))?;
-        // Forced past the limit where permitted; a smaller buffer only loses packets of a flood earlier.
-        if nix::sys::socket::setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(|e| ("size the receive buffer", e))?;
-        }
+        set_receive_buffer(socket, RECEIVE_BUFFER).map_err(|e| ("size the receive buffer", e))?;
         nix::sys::socket::setsockopt(socket, sockopt::ReceiveTimestampns, &true)
             .map_err(|e| ("set SO_TIMESTAMPNS", e.into()))?;
         match self.carrier.family() {
@@ -175,6 +183,22 @@ impl AdvertSocket {
             }
         }
         Ok(())
+    }
+
+    /// Makes room for adverts that wait, in octets; the largest wish of all who share the socket counts.
+    ///
+    /// # Errors
+    /// From the kernel.
+    pub fn want_receive_buffer(&mut self, size: u32) -> Result<(), SocketError> {
+        if size <= self.receive_buffer {
+            return Ok(());
+        }
+        self.receive_buffer = size;
+        set_receive_buffer(&self.socket, size as usize).map_err(|source| SocketError::Setup {
+            operation: "size the receive buffer",
+            interface: self.interface.clone(),
+            source,
+        })
     }
 
     /// Joins a group; joining twice is no error.
@@ -390,6 +414,14 @@ impl Ipv4Header {
         header.set_source(self.source);
         header.set_destination(self.destination);
         // The kernel fills the header's checksum.
+    }
+}
+
+/// Forced past the limit where permitted; a smaller buffer only loses packets of a flood earlier.
+fn set_receive_buffer(socket: &Socket, size: usize) -> io::Result<()> {
+    match nix::sys::socket::setsockopt(socket, sockopt::RcvBufForce, &size) {
+        Ok(()) => Ok(()),
+        Err(_) => socket.set_recv_buffer_size(size),
     }
 }
 

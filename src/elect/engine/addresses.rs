@@ -206,7 +206,44 @@ impl Loop {
         let targets = instance.holds().filter_map(|address| self.target(address)).collect();
         let (arp, na) = (&instance.config.gratuitous_arp, &instance.config.neighbor_advertisements);
         self.announcer.begin(Instant::now(), id, targets, arp, na);
+        self.announce_extra(id);
         self.report_announce_errors();
+    }
+
+    /// Addresses on other interfaces than the instance's own are announced again and again if that was asked for, so
+    /// that switches there do not forget where they are: adverts do not tell them.
+    pub(super) fn announce_extra(&mut self, id: usize) {
+        let Some(instance) = self.instances[id].as_ref() else { return };
+        let every = instance.config.extra_announcements;
+        let elsewhere = instance.holds().filter(|address| address.interface != instance.config.interface);
+        let targets = match every {
+            Some(every) => elsewhere
+                .filter_map(|address| self.target(address))
+                .filter(|target| every.all || is_virtual_mac(target.mac))
+                .collect(),
+            None => Vec::new(),
+        };
+        self.announcer.extra(Instant::now(), id, every.map(|every| every.interval), targets);
+    }
+
+    /// A unicast instance that was in FAULT may have come back with another MAC address; its peers learn it.
+    pub(super) fn announce_source(&mut self, now: Instant, id: usize) {
+        let Some(instance) = self.instances[id].as_ref() else { return };
+        let Some(address) = instance.source else { return };
+        if !matches!(instance.config.transport, Transport::Unicast { .. }) {
+            return;
+        }
+        let target = {
+            let links = self.hold.links();
+            let link = links.by_name(&instance.config.interface).filter(|link| link.arp);
+            link.and_then(|link| {
+                let (ifindex, interface) = (link.index, link.name.clone());
+                Some(Target { ifindex, interface, mac: link.mac?, address })
+            })
+        };
+        if let Some(target) = target {
+            self.announcer.once(now, id, target);
+        }
     }
 
     /// Where and from which MAC an address is announced; nowhere on interfaces without ARP.
@@ -281,4 +318,9 @@ impl Loop {
             self.start_work(id);
         }
     }
+}
+
+/// RFC 9568 §7.3: 00-00-5E-00-01-VRID, and 02 for IPv6.
+fn is_virtual_mac(mac: [u8; 6]) -> bool {
+    matches!(mac, [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _])
 }

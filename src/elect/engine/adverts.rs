@@ -52,6 +52,10 @@ impl Loop {
     }
 
     pub(super) fn handle_datagram(&mut self, now: Instant, key: SocketKey, datagram: &Datagram<'_>) -> bool {
+        if key.0 == ANY_INTERFACE && datagram.destination.is_multicast() {
+            // For those who listen on an interface.
+            return true;
+        }
         let vrid = peek_vrid(datagram.message).map_or(0, |(_, vrid)| vrid);
         let Some(ids) = self.addressees.get(&(key.0, key.1, vrid)) else {
             if self.log_unknown_vrids {
@@ -135,7 +139,11 @@ impl Loop {
     pub(super) fn open_socket(&mut self, id: usize) {
         let links = self.hold.links();
         let Some(instance) = self.instances[id].as_mut().filter(|instance| !instance.retired) else { return };
-        let ifindex = links.by_name(&instance.config.interface).map(|link| link.index);
+        let ifindex = if instance.has_no_interface() {
+            Some(ANY_INTERFACE)
+        } else {
+            links.by_name(&instance.config.interface).map(|link| link.index)
+        };
         let carrier = instance.carrier();
         instance.socket_error = None;
         let Some(ifindex) = ifindex else {
@@ -154,9 +162,14 @@ impl Loop {
                 })
             }
         };
-        let joined = opened.and_then(|socket| match instance.config.transport {
-            Transport::Multicast { group } => socket.join(group),
-            Transport::Unicast { .. } => Ok(()),
+        let joined = opened.and_then(|socket| {
+            if let Some(size) = instance.config.receive_buffer.or(self.receive_buffer) {
+                socket.want_receive_buffer(size)?;
+            }
+            match instance.config.transport {
+                Transport::Multicast { group } => socket.join(group),
+                Transport::Unicast { .. } => Ok(()),
+            }
         });
         drop(links);
         if let Err(error) = joined {

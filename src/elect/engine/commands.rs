@@ -100,6 +100,12 @@ impl Loop {
             self.retire(id);
         }
         self.order = order;
+        self.link_delays.configure(now, &config.link_delays);
+        for delay in &config.link_delays {
+            self.observe_link(&delay.interface);
+        }
+        self.announcer.configure(&config.announcement_groups);
+        self.receive_buffer = config.engine.receive_buffer;
         self.log_unknown_vrids = config.engine.log_unknown_vrids;
         self.virtual_addresses = config
             .instances
@@ -191,6 +197,7 @@ impl Loop {
             let targets = instance.holds().filter_map(|address| self.target(address)).collect();
             let (arp, na) = (&instance.config.gratuitous_arp, &instance.config.neighbor_advertisements);
             self.announcer.reconfigure(Instant::now(), id, targets, arp, na);
+            self.announce_extra(id);
         }
         self.start_work(id);
         self.refresh(id);

@@ -108,7 +108,11 @@ impl Loop {
             StateName::Backup => State::Backup,
             StateName::Active => State::Active,
         };
+        let cleared = reason == Reason::FaultCleared;
         self.enter(now, id, to, reason);
+        if cleared {
+            self.announce_source(now, id);
+        }
     }
 
     pub(super) fn enter(&mut self, now: Instant, id: usize, to: State, reason: Reason) {

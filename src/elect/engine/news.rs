@@ -6,19 +6,25 @@ impl Loop {
     pub(super) fn handle_fact(&mut self, fact: &Fact) {
         match fact {
             Fact::LinkChanged { index, name, mac_changed, .. } => {
-                self.link_news(*index, name);
+                self.observe_link(name);
+                self.link_news(Some(*index), name);
                 if *mac_changed {
                     self.announce_again_from(name);
                 }
             }
             Fact::LinkRemoved { index, name } => {
                 self.sockets.retain(|(ifindex, _), _| ifindex != index);
-                self.link_news(*index, name);
+                self.link_delays.forget(name);
+                self.link_news(Some(*index), name);
             }
             Fact::AddressAdded { index, address, .. } | Fact::AddressRemoved { index, address, .. } => {
                 self.address_news(*index, *address);
             }
             Fact::Overrun => {
+                let names: Vec<String> = self.hold.links().iter().map(|link| link.name.clone()).collect();
+                for name in names {
+                    self.observe_link(&name);
+                }
                 self.refresh_all(&self.ids());
                 for id in self.ids() {
                     self.reconcile(id, APPEARED);
@@ -29,11 +35,21 @@ impl Loop {
         self.entry_news(fact);
     }
 
-    pub(super) fn link_news(&mut self, index: u32, name: &str) {
+    /// What the kernel says of a link now, for those that must stay so before it counts.
+    pub(super) fn observe_link(&mut self, name: &str) {
+        let up = self.hold.links().by_name(name).map(|link| link.up);
+        match up {
+            Some(up) => self.link_delays.observe(Instant::now(), name, up),
+            None => self.link_delays.forget(name),
+        }
+    }
+
+    /// A link is not what it was.
+    pub(super) fn link_news(&mut self, index: Option<u32>, name: &str) {
         let mut concerned = self.ids();
         concerned.retain(|id| {
             self.instances[*id].as_mut().is_some_and(|instance| {
-                let concerned = instance.ifindex == Some(index)
+                let concerned = (index.is_some() && instance.ifindex == index)
                     || instance.config.interface == name
                     || instance.tracked_interfaces().any(|track| track.interface == name)
                     || instance.holds().any(|address| address.interface == name);
@@ -70,7 +86,9 @@ impl Loop {
             if is_virtual && instance.holds().any(|one| one.address == address) {
                 instance.refused.remove(&address);
                 self.reconcile(id, APPEARED);
-            } else if !is_virtual && instance.ifindex == Some(index) {
+            } else if !is_virtual
+                && (instance.ifindex == Some(index) || instance.config.source == Some(address))
+            {
                 concerned.push(id);
             }
         }
@@ -111,6 +129,7 @@ impl Loop {
         let around = Surroundings {
             links: &links,
             verdicts: &self.verdicts,
+            delays: &self.link_delays,
             virtual_addresses: &self.virtual_addresses,
         };
         instance.missing = self.statics.faults(&instance.config.name, &links);
