@@ -118,6 +118,8 @@ fn address(number: u8) -> VirtualAddress {
         home: false,
         no_prefix_route: false,
         autojoin: false,
+        manage_temporary: false,
+        own_vmac: None,
         track: true,
         vmac: None,
         place: Place { file: "example".into(), line: 1, column: 1 },
