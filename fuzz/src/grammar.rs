@@ -102,7 +102,7 @@ fn instance(text: &mut String, random: &mut Random, index: u64) {
 
 fn vmac(random: &mut Random) -> String {
     let mut text = "use_vmac".to_owned();
-    option(&mut text, random, |r| word(r));
+    option(&mut text, random, word);
     option(&mut text, random, |r| format!("02:0:{:x}:0:0{}", r.below(256), r.pick(&["", ":", ":ff"])));
     option(&mut text, random, |_| "netlink_notify_msg".to_owned());
     option(&mut text, random, |r| format!("group {}", r.range(0, 2_147_483_647)));
@@ -215,7 +215,7 @@ fn next_hop(text: &mut String, random: &mut Random, six: bool) {
     option(text, random, |random| match random.below(4) {
         0 => {
             let ttl = random.below(256);
-            format!("encap ip id {} dst {} ttl {ttl}", random.next(), host(random, false))
+            format!("encap ip id {} dst {} ttl {ttl}", random.bits(), host(random, false))
         }
         1 => {
             let flags = random.below(65_536);
@@ -240,7 +240,7 @@ fn rule(random: &mut Random, fixed: bool) -> String {
     option(&mut text, random, |r| format!("tos {}", r.below(256)));
     option(&mut text, random, |r| format!("iif eth{}", r.below(3)));
     option(&mut text, random, |r| format!("oif eth{}", r.below(3)));
-    option(&mut text, random, |r| format!("tunnel-id {}", r.next()));
+    option(&mut text, random, |r| format!("tunnel-id {}", r.bits()));
     option(&mut text, random, |r| format!("uidrange {}-{}", r.range(0, 9), r.range(9, u64::from(u32::MAX))));
     option(&mut text, random, |r| format!("ipproto {}", r.pick(&["tcp", "udp", "200"])));
     option(&mut text, random, |r| format!("sport {}-{}", r.below(65_536), r.below(65_536)));

@@ -3,6 +3,8 @@
 //! A keyword that is not in these tables is unknown; one that is known and has no meaning yet says so at
 //! its place.
 
+pub(crate) mod line;
+
 /// What may stand in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Context {

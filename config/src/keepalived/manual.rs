@@ -26,26 +26,33 @@ pub(crate) fn page() -> String {
     let mut text = HEAD.to_owned();
     let mut done = Vec::new();
     section(&mut text, &mut done, Context::Top, "Top level", Status::Meaning);
+    for (title, words) in keywords::line::SECTIONS {
+        table(&mut text, title, words, Status::Meaning);
+    }
     text
 }
 
 /// A table of one context, then those of the blocks in it. A block that is known already is left out.
 fn section(text: &mut String, done: &mut Vec<Context>, context: Context, title: &str, outer: Status) {
-    let table = keywords::table(context);
-    if table.is_empty() || done.contains(&context) {
+    let keywords = keywords::table(context);
+    if keywords.is_empty() || done.contains(&context) {
         return;
     }
     done.push(context);
-    let _ = write!(text, "\n## {title}\n\n| keyword | here | |\n|---|---|---|\n");
-    for keyword in table {
-        let (here, remark) = told(status(keyword, outer));
-        let _ = writeln!(text, "| `{}` | {here} | {remark} |", keyword.name);
-    }
-    for keyword in table {
+    table(text, title, keywords, outer);
+    for keyword in keywords {
         if let Some(inside) = keyword.block {
             let title = title_of(keyword.name, inside);
             section(text, done, inside, &title, status(keyword, outer));
         }
+    }
+}
+
+fn table(text: &mut String, title: &str, keywords: &[Keyword], outer: Status) {
+    let _ = write!(text, "\n## {title}\n\n| keyword | here | |\n|---|---|---|\n");
+    for keyword in keywords {
+        let (here, remark) = told(status(keyword, outer));
+        let _ = writeln!(text, "| `{}` | {here} | {remark} |", keyword.name);
     }
 }
 

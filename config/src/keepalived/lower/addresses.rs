@@ -8,6 +8,7 @@ use crate::model::Address;
 use crate::ready::VirtualAddress;
 use crate::written::{Statement, Word};
 
+use super::super::keywords::line::ADDRESS;
 use super::Lower;
 
 /// How an option's missing value is told.
@@ -151,6 +152,11 @@ impl Lower<'_> {
                 let expected = format!(
                     "`dev`, `scope`, `brd`, `label`, `peer`, `preferred_lft`, `home`, `-nodad`, `mngtmpaddr`, `noprefixroute`, `autojoin`, `no_track` or `{own}`"
                 );
+                let known = ADDRESS.iter().map(|keyword| keyword.name);
+                let expected = match self.diagnostics.suggest(&word.text, known) {
+                    Some(meant) if meant != word.text => format!("`{meant}`?"),
+                    _ => expected,
+                };
                 self.invalid(word, &expected, "the word is ignored; write each address on a line of its own");
             }
         }

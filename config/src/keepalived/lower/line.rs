@@ -7,6 +7,7 @@ use crate::iproute::Names;
 use crate::ready::{Family, Prefix};
 use crate::written::{Statement, Word};
 
+use super::super::keywords::Keyword;
 use super::Lower;
 use super::values::Rest;
 
@@ -93,6 +94,20 @@ impl Lower<'_> {
     pub(super) fn drop_line(&mut self, line: &Line<'_>, word: &Word, expected: &str) -> Dropped {
         self.invalid(word, expected, &line.dropped());
         Dropped
+    }
+
+    /// A word that begins nothing on this line.
+    pub(super) fn unknown_word(
+        &mut self,
+        line: &Line<'_>,
+        word: &Word,
+        known: &'static [Keyword],
+        expected: &str,
+    ) -> Dropped {
+        match self.diagnostics.suggest(&word.text, known.iter().map(|keyword| keyword.name)) {
+            Some(meant) if meant != word.text => self.drop_line(line, word, &format!("`{meant}`?")),
+            _ => self.drop_line(line, word, expected),
+        }
     }
 
     /// A line that is fine here and that keepalived (2.2.7, 2.4.3) drops.

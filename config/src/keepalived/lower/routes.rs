@@ -9,6 +9,7 @@ use crate::ready::{
 };
 use crate::written::{Statement, Word};
 
+use super::super::keywords::line as keywords;
 use super::line::{Destination, Dropped, Line};
 use super::{Lower, inside};
 
@@ -219,6 +220,12 @@ impl Lower<'_> {
             // keepalived marks a route with a type as `add` (2.2.7).
             draft.route.order = RouteOrder::Add;
             destination = self.value_of(line, word, "a destination")?;
+        }
+        let begins = |c: char| c.is_ascii_hexdigit() || c == ':';
+        let prefix = destination.text.starts_with(begins) && destination.text.contains(['.', ':', '/']);
+        let known = matches!(destination.text.as_str(), "default" | "default6" | "any" | "all");
+        if !prefix && !known && std::ptr::eq(destination, word) && word.text != "track_group" {
+            return Err(self.unknown_word(line, word, keywords::ROUTE, expected));
         }
         draft.destination = Some(self.prefix_word(line, destination, expected)?);
         Ok(())

@@ -5,6 +5,7 @@ use crate::iproute::{self, Names};
 use crate::ready::{Family, PROTOCOL, Rule, RuleAction, rule_text};
 use crate::written::{Statement, Word};
 
+use super::super::keywords::line as keywords;
 use super::line::{Destination, Dropped, Line};
 use super::{Lower, inside};
 
@@ -188,7 +189,16 @@ impl Lower<'_> {
             "blackhole" | "6" => RuleAction::Blackhole,
             "unreachable" | "7" => RuleAction::Unreachable,
             "prohibit" | "8" => RuleAction::Prohibit,
-            _ => return Err(self.drop_line(line, named, "a keyword of a rule or its action")),
+            "type" => return Err(self.drop_line(line, named, "an action behind `type`")),
+            _ if word.text == "type" => return Err(self.drop_line(line, named, "an action")),
+            _ => {
+                return Err(self.unknown_word(
+                    line,
+                    named,
+                    keywords::RULE,
+                    "a keyword of a rule or its action",
+                ));
+            }
         };
         self.action(line, named, draft, action)
     }

@@ -43,7 +43,7 @@ impl Lower<'_> {
             return;
         }
         let mut groups = inside(statement).iter().filter(|s| s.keyword() == "group");
-        let members = groups.next().map(|group| inside(group)).unwrap_or_default();
+        let members = groups.next().map(inside).unwrap_or_default();
         let instances: Vec<_> = members.iter().flat_map(|entry| &entry.words).map(located).collect();
         for again in groups {
             let finding = Diagnostic::warning("repeated", again.at(), "`group` is written twice");
