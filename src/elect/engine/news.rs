@@ -102,17 +102,19 @@ impl Loop {
 
     /// As [`Loop::refresh`]; each sync group changes once for all its members.
     pub(super) fn refresh_all(&mut self, ids: &[usize]) {
-        let mut groups = BTreeMap::<usize, Vec<usize>>::new();
+        let mut done = BTreeSet::new();
         for id in ids {
             if let Some(group) = self.group_of(*id) {
-                groups.entry(group).or_default().push(*id);
+                // All of it at the place of its first member, as keepalived tells it.
+                if done.insert(group) {
+                    let members: Vec<usize> =
+                        ids.iter().copied().filter(|id| self.group_of(*id) == Some(group)).collect();
+                    self.refresh_group(group, &members);
+                }
             } else if let Some(faults) = self.instances[*id].as_ref().map(|one| one.faults.clone()) {
                 self.survey(*id);
                 self.take_part(*id, &faults);
             }
-        }
-        for (group, ids) in groups {
-            self.refresh_group(group, &ids);
         }
     }
 
