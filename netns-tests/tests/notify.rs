@@ -216,6 +216,8 @@ fn read_mails(lab: &Lab) -> Arc<Mutex<Vec<String>>> {
                     }
                     if line == "QUIT" {
                         writes.lock().expect("not poisoned").push(std::mem::take(&mut heard));
+                        // keepalived says it again and again until the connection is closed.
+                        break;
                     }
                 }
             });
