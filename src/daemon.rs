@@ -52,8 +52,11 @@ impl Options {
     /// Reads the configuration files.
     pub fn load(&self) -> config::Loaded {
         let files: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
-        let options =
-            config::LoadOptions { config_id: self.config_id.clone(), ..config::LoadOptions::default() };
+        let options = config::LoadOptions {
+            config_id: self.config_id.clone(),
+            judge_scripts: true,
+            ..config::LoadOptions::default()
+        };
         config::load(&files, &options)
     }
 }

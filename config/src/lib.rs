@@ -27,6 +27,7 @@ mod host;
 mod iproute;
 mod keepalived;
 mod places;
+mod scripts;
 mod time;
 mod toml;
 mod toml_writer;
@@ -49,6 +50,9 @@ pub struct LoadOptions {
     pub config_id: Option<String>,
     /// Warn of interfaces that are missing on this host, and of scripts that are missing or cannot be run.
     pub check_host: bool,
+    /// Look at the files of scripts, and leave out those that keepalived would not run: missing ones, and
+    /// with `enable_script_security` those that others than root can change. For the daemon.
+    pub judge_scripts: bool,
     /// Where users are looked up. Default: on this host.
     pub users: users::Users,
     /// The default of `router_id`. Default: the name of this host.
@@ -119,7 +123,11 @@ pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
     for (path, bytes) in &toml {
         toml::load(path, bytes, options, &mut model, &mut diagnostics);
     }
-    let config = complete::complete(model, options.host_name(), &options.users, &mut diagnostics);
+    let optional = model.checks.iter().filter(|c| c.only_if_used).map(|c| c.name.value.clone()).collect();
+    let mut config = complete::complete(model, options.host_name(), &options.users, &mut diagnostics);
+    if options.judge_scripts {
+        scripts::judge(&mut config, &optional, &mut diagnostics);
+    }
     if options.check_host {
         host::check(&config, &mut diagnostics);
     }

@@ -240,3 +240,23 @@ fn missing_host_things_are_told_only_when_asked() {
     assert_eq!(codes, ["script-missing", "interface-missing"]);
     assert!(loaded.config.is_some(), "warnings do not keep it from running");
 }
+
+#[test]
+fn tracked_script_that_is_missing_is_left_out_of_keepalived_conf_and_kept_in_toml() {
+    let conf = "vrrp_script c {\n script \"/nonexistent/check\"\n}\nvrrp_instance V1 {\n interface eth0\n virtual_router_id 1\n track_script {\n c\n }\n virtual_ipaddress {\n 10.0.0.1\n }\n}\n";
+    let toml = "[[check]]\nname = \"c\"\nscript = \"/nonexistent/check\"\n[[instance]]\nname = \"V1\"\ninterface = \"eth0\"\nvrid = 1\naddresses = [\"10.0.0.1\"]\ntrack = [\"c\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text, tracked) in [("a.conf", conf, 0), ("a.toml", toml, 1)] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let loaded = load(&[&path], &LoadOptions { judge_scripts: true, ..options() });
+        let config = loaded.config.unwrap();
+        assert_eq!(
+            (config.checks.len(), config.instances[0].track_checks.len()),
+            (tracked, tracked),
+            "{name}"
+        );
+        let unjudged = load(&[&path], &options()).config.unwrap();
+        assert_eq!(unjudged.instances[0].track_checks.len(), 1, "{name}");
+    }
+}
