@@ -3,7 +3,8 @@
 //! What the crate promises: given these inputs at these times, what does the protocol say? It parses and
 //! emits [`Advertisement`]s, judges received ones ([`Ladder`]) and runs the state machine of one virtual
 //! router ([`VirtualRouter`]). It does no input or output, starts no thread and reads no clock: `clippy.toml`
-//! bans them. There are no floats: durations are whole nanoseconds.
+//! bans them. There are no floats: durations are whole nanoseconds. Beside it, in the same manner, [`bfd`] runs one session
+//! of Bidirectional Forwarding Detection.
 //!
 //! # The drain rule
 //!
@@ -127,6 +128,7 @@
 
 mod addresses;
 mod group;
+pub mod bfd;
 mod interval;
 mod mac;
 mod packet;
