@@ -79,6 +79,9 @@ pub fn sentence(kind: &Kind) -> String {
             format!("{instance}: heard {peer} advertise priority {theirs}, ours is {ours}")
         }
         Kind::Check { check, from, to, detail } => format!("check {check}: {from} -> {to}: {detail}"),
+        Kind::Bfd { session, neighbor, to, reason, .. } => {
+            format!("BFD session {session} {}: {reason} ({neighbor})", to.to_lowercase())
+        }
         Kind::Backend { listener, backend, from, to, detail, sessions_closed } => {
             let closed = match sessions_closed {
                 0 => String::new(),

@@ -16,6 +16,7 @@ use super::locks::Locks;
 use super::{Front, Options, StartError};
 use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
+use crate::elect::bfd::Bfd;
 use crate::forward::Forward;
 use crate::hold;
 use crate::notify::Notifier;
@@ -96,6 +97,7 @@ struct Running {
     config: Arc<Config>,
     checks: Checks,
     forward: Option<Forward>,
+    bfd: Option<Bfd>,
     notifier: Option<Notifier>,
     locks: Locks,
     /// Carry verdicts from the checks to the engine.
@@ -117,6 +119,7 @@ impl Shared {
             config,
             checks,
             forward: None,
+            bfd: None,
             notifier: Some(notifier),
             locks,
             bridges: JoinSet::new(),
@@ -183,6 +186,10 @@ impl Shared {
     pub async fn engine_started(&self, engine: EngineHandle) {
         let mut running = self.running.lock().await;
         running.bridge_verdicts(&engine);
+        match Bfd::start(&running.config, engine.clone(), self.events.clone()) {
+            Ok(bfd) => running.bfd = Some(bfd),
+            Err(error) => error!(%error, "no thread for the BFD sessions: all of them count as down"),
+        }
         // Called once.
         let _ = self.engine.set(engine);
     }
@@ -214,6 +221,10 @@ impl Shared {
             instances,
             groups,
             checks: running.checks.status(),
+            bfd: match &running.bfd {
+                Some(bfd) => bfd.status().await,
+                None => Vec::new(),
+            },
             listeners: running.forward.as_ref().map(Forward::status).unwrap_or_default(),
             dropped: Dropped { events: self.events.dropped(), log_lines: (self.dropped_lines)() },
             lateness: engine.lateness,
@@ -251,6 +262,11 @@ impl Shared {
             notifier.reload(&config);
         }
         engine.apply(config.clone()).await.map_err(|error| self.refuse(&error.to_string()))?;
+        if let Some(bfd) = &mut running.bfd
+            && let Err(error) = bfd.apply(&config)
+        {
+            error!(%error, "no thread for the BFD sessions: all of them count as down");
+        }
         running.locks = locks;
         let lasting = lasting(&running.config, &config);
         running.config = config;
@@ -323,6 +339,9 @@ impl Shared {
     pub async fn stop_workers(&self, limit: Duration) {
         let mut running = self.running.lock().await;
         running.bridges.abort_all();
+        if let Some(bfd) = running.bfd.take() {
+            let _ = tokio::time::timeout(limit, bfd.stop()).await;
+        }
         if let Some(forward) = running.forward.take() {
             let _ = tokio::time::timeout(limit, forward.stop()).await;
         }

@@ -41,7 +41,7 @@ use super::socket::{AdvertSocket, Carrier, Envelope, LARGEST_PACKET};
 use super::suspend::SuspendWatch;
 use super::sync::Group;
 use super::timer::Timer;
-use super::{Command, EngineHandle, EngineStatus};
+use super::{BfdVerdict, Command, EngineHandle, EngineStatus};
 use crate::announce::{Announcer, Target};
 use crate::check::Verdict;
 use crate::hold::{Entry, Fact, Hold, HoldError, Monitor, Outcome};
@@ -185,6 +185,7 @@ struct Loop {
     /// Of the advert sockets, in octets.
     receive_buffer: Option<u32>,
     _igmp: Option<LocalReportsOff>,
+    bfd: HashMap<String, BfdVerdict>,
     virtual_addresses: HashSet<IpAddr>,
     /// Addresses of more than one instance, now or since a reload moved them.
     shared_addresses: HashSet<IpAddr>,
@@ -237,6 +238,7 @@ impl Loop {
             link_delays: LinkDelays::default(),
             receive_buffer: config.engine.receive_buffer,
             _igmp: None,
+            bfd: HashMap::new(),
             virtual_addresses: HashSet::new(),
             shared_addresses: HashSet::new(),
             events,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::ready::{
-    self, Effect, Family, HmacMode, OldUnicastChecksum, TrackCheck, TrackInterface, Transport, VirtualAddress,
+    self, Effect, Family, HmacMode, OldUnicastChecksum, TrackBfd, TrackCheck, TrackInterface, Transport,
+    VirtualAddress,
 };
 use vrrp::{
     Accepted, AdverInterval, Advertisement, AuthenticationHeader, ChecksumCoverage, ChecksumForm, Ladder,
@@ -14,6 +15,7 @@ use vrrp::{
     VirtualAddresses, VirtualRouter, Vrid,
 };
 
+use super::BfdVerdict;
 use super::entries::HeldEntry;
 use super::link_delay::LinkDelays;
 use super::priority::{self, Object, Standing, Tracked};
@@ -114,6 +116,7 @@ pub struct Surroundings<'a> {
     pub links: &'a Links,
     pub verdicts: &'a HashMap<String, Verdict>,
     pub delays: &'a LinkDelays,
+    pub bfd: &'a HashMap<String, BfdVerdict>,
     /// Virtual addresses of all instances: none of them is a source.
     pub virtual_addresses: &'a HashSet<IpAddr>,
 }
@@ -213,6 +216,12 @@ impl Instance {
         self.config.track_interfaces.iter().chain(group)
     }
 
+    /// Its own, and those of its sync group.
+    pub fn tracked_bfd(&self) -> impl Iterator<Item = &TrackBfd> {
+        let group = self.membership.iter().flat_map(|place| &place.config.track_bfd);
+        self.config.track_bfd.iter().chain(group)
+    }
+
     pub fn holds(&self) -> impl Iterator<Item = &VirtualAddress> {
         self.config.addresses.iter().chain(&self.config.excluded)
     }
@@ -250,7 +259,21 @@ impl Instance {
                 detail: if up { "is up".into() } else { "is down".into() },
             }
         });
-        self.standing = priority::standing(self.config.priority, interfaces.chain(checks));
+        let sessions = self.tracked_bfd().map(|track| {
+            let verdict = around.bfd.get(&track.bfd);
+            let up = verdict.is_some_and(|verdict| verdict.up);
+            Tracked {
+                object: Object::Bfd(&track.bfd),
+                effect: track.effect,
+                // keepalived-behaviour §7.4: one that has not come up yet is down.
+                health: if up { Health::Up } else { Health::Down },
+                value: None,
+                detail: verdict
+                    .map_or_else(|| "has not come up yet".into(), |verdict| verdict.detail.clone()),
+            }
+        });
+        let tracked = interfaces.chain(checks).chain(sessions);
+        self.standing = priority::standing(self.config.priority, tracked);
 
         let interface = || self.config.interface.clone();
         let mut faults = Vec::new();

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::check::Verdict;
 use crate::observe::status::{GroupStatus, Histogram, InstanceStatus};
 
+pub mod bfd;
 mod deadlines;
 mod discards;
 mod engine;
@@ -40,12 +41,28 @@ pub enum Command {
         /// What it says.
         verdict: Verdict,
     },
+    /// A BFD session has news; `None`: it is no longer configured.
+    Bfd {
+        /// Its name.
+        session: String,
+        /// What it says.
+        verdict: Option<BfdVerdict>,
+    },
     /// What is.
     Status(oneshot::Sender<EngineStatus>),
     /// Run this from now on. Instances that did not change notice nothing.
     Apply(Arc<Config>, oneshot::Sender<()>),
     /// Priority 0, addresses off, end. Answered when the last address is gone.
     Shutdown(oneshot::Sender<()>),
+}
+
+/// What a BFD session says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BfdVerdict {
+    /// The neighbour hears us and we hear it.
+    pub up: bool,
+    /// To stand behind its name: `is down: detection time expired`.
+    pub detail: String,
 }
 
 /// What the engine knows.
@@ -79,6 +96,11 @@ impl EngineHandle {
     /// The engine has ended.
     pub async fn verdict(&self, check: String, verdict: Verdict) -> Result<(), EngineGone> {
         self.commands.send(Command::Verdict { check, verdict }).await.map_err(|_| EngineGone)
+    }
+
+    /// Tells the engine what a BFD session says, without waiting; whether it fitted its queue.
+    pub fn try_bfd(&self, session: &str, verdict: Option<BfdVerdict>) -> bool {
+        self.commands.try_send(Command::Bfd { session: session.to_owned(), verdict }).is_ok()
     }
 
     /// Asks for everything the engine knows.

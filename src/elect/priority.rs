@@ -8,7 +8,7 @@ use crate::observe::status::Weight;
 /// What a tracked object says now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracked<'a> {
-    /// A check or an interface.
+    /// A check, an interface or a BFD session.
     pub object: Object<'a>,
     /// What it does to the instance.
     pub effect: Effect,
@@ -27,6 +27,8 @@ pub enum Object<'a> {
     Check(&'a str),
     /// By name.
     Interface(&'a str),
+    /// BFD session, by name.
+    Bfd(&'a str),
 }
 
 impl Object<'_> {
@@ -34,6 +36,7 @@ impl Object<'_> {
         match self {
             Self::Check(name) => format!("check {name}"),
             Self::Interface(name) => format!("interface {name}"),
+            Self::Bfd(name) => format!("BFD session {name}"),
         }
     }
 }
@@ -94,7 +97,7 @@ fn verdict(one: &Tracked<'_>) -> Verdict {
         Effect::Fault { reverse } => match (one.as_up_or_down(), reverse) {
             (Health::Unknown, _) => match one.object {
                 Object::Check(check) => Verdict::Fault(Fault::CheckUnknown { check: check.to_owned() }),
-                Object::Interface(_) => Verdict::Nothing,
+                Object::Interface(_) | Object::Bfd(_) => Verdict::Nothing,
             },
             (Health::Down, false) | (Health::Up, true) => Verdict::Fault(one.fault()),
             (Health::Up, false) | (Health::Down, true) => Verdict::Nothing,
@@ -111,7 +114,7 @@ fn verdict(one: &Tracked<'_>) -> Verdict {
         // keepalived has read its files before anything starts.
         Effect::Value { .. } if one.health == Health::Unknown => match one.object {
             Object::Check(check) => Verdict::Fault(Fault::CheckUnknown { check: check.to_owned() }),
-            Object::Interface(_) => Verdict::Nothing,
+            Object::Interface(_) | Object::Bfd(_) => Verdict::Nothing,
         },
         Effect::Value { weight, reverse } => {
             let weight = if reverse { -i64::from(weight) } else { i64::from(weight) };
@@ -139,6 +142,7 @@ impl Tracked<'_> {
         match self.object {
             Object::Check(check) => Fault::Check { check: check.to_owned(), detail: self.detail.clone() },
             Object::Interface(interface) => Fault::InterfaceDown { interface: interface.to_owned() },
+            Object::Bfd(session) => Fault::Bfd { session: session.to_owned(), detail: self.detail.clone() },
         }
     }
 }

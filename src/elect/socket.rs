@@ -351,7 +351,7 @@ impl AdvertSocket {
 const OLDEST_STAMP: Duration = Duration::from_millis(50);
 
 /// When the kernel got the packet. The time it then waited for this thread is no part of the peer's silence.
-fn arrival(stamp: Option<Duration>) -> Instant {
+pub(super) fn arrival(stamp: Option<Duration>) -> Instant {
     let now = Instant::now();
     let waited = stamp
         .and_then(|stamp| SystemTime::now().duration_since(UNIX_EPOCH + stamp).ok())

@@ -1,7 +1,7 @@
 //! One timer for the whole engine, precise to microseconds: tokio's own rounds up to milliseconds.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
@@ -48,6 +48,12 @@ impl Timer {
         self.armed = None;
         // EAGAIN: rearmed meanwhile. Both ways nothing is left to read.
         let _ = self.fd.wait();
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

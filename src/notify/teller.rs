@@ -147,6 +147,7 @@ impl Teller {
             }
             Kind::Reloaded => self.tell_states_again(),
             Kind::Check { .. }
+            | Kind::Bfd { .. }
             | Kind::Backend { .. }
             | Kind::AddressRestored { .. }
             | Kind::AddressRemoved { .. }

@@ -91,6 +91,13 @@ pub enum Fault {
         /// The group.
         group: String,
     },
+    /// A BFD session that must be up is down (or, reversed, up).
+    Bfd {
+        /// Its name.
+        session: String,
+        /// `is down: detection time expired`.
+        detail: String,
+    },
     /// The sockets could not be opened.
     Socket {
         /// What failed.
@@ -135,6 +142,7 @@ impl fmt::Display for Fault {
             Self::StaticMissing { entry, group } => {
                 write!(f, "static {entry} of track group {group} is missing")
             }
+            Self::Bfd { session, detail } => write!(f, "BFD session {session} {detail}"),
             Self::Socket { error } => write!(f, "{error}"),
             Self::Member { group, member, because } => {
                 write!(f, "held in FAULT by member {member} of group {group}: {because}")
@@ -367,6 +375,19 @@ pub enum Kind {
         to: Health,
         /// What the last run said.
         detail: String,
+    },
+    /// A BFD session came up or went down.
+    Bfd {
+        /// Its name.
+        session: String,
+        /// The other end.
+        neighbor: IpAddr,
+        /// `Up`, `Down`, `Init`, `AdminDown`.
+        from: String,
+        /// Now.
+        to: String,
+        /// `detection time expired: nothing was heard for 300 ms`.
+        reason: String,
     },
     /// A backend changed.
     Backend {

@@ -179,6 +179,10 @@ pub fn log_event(event: &Event) {
         Kind::Check { check, from, to, detail } => {
             info!(check, %from, %to, detail, "check changed");
         }
+        Kind::Bfd { session, neighbor, from, to, reason } => match to.as_str() {
+            "Up" => info!(session, %neighbor, from, to, reason, "BFD session changed"),
+            _ => warn!(session, %neighbor, from, to, reason, "BFD session changed"),
+        },
         Kind::Backend { listener, backend, from, to, detail, sessions_closed } => {
             info!(listener, backend, %from, %to, detail, sessions_closed, "backend changed");
         }

@@ -46,6 +46,7 @@ impl Collector for Snapshot {
         groups(&mut out, status)?;
         adverts(&mut out, status)?;
         checks(&mut out, status)?;
+        bfd(&mut out, status)?;
         listeners(&mut out, status)?;
         backends(&mut out, status)?;
         let dropped = |what: &str, count| ([("what", what.to_owned())], count);
@@ -207,6 +208,50 @@ fn checks(out: &mut Families<'_>, status: &Status) -> fmt::Result {
             #[expect(clippy::cast_precision_loss, reason = "a sample is a float")]
             check.value.map(|value| ([label(&check.name)], value as f64))
         }),
+    )
+}
+
+fn bfd(out: &mut Families<'_>, status: &Status) -> fmt::Result {
+    if status.bfd.is_empty() {
+        return Ok(());
+    }
+    let label = |name: &str| ("session", name.to_owned());
+    let all = || status.bfd.iter();
+    out.gauges(
+        "bfd_session_state",
+        "1 for the state that the BFD session is in, 0 for the others",
+        all().flat_map(|one| {
+            ["Up", "Init", "Down", "AdminDown"].map(|state| {
+                ([label(&one.name), ("state", state.to_lowercase())], one_if(one.state == state))
+            })
+        }),
+    )?;
+    out.gauges(
+        "bfd_detection_time_seconds",
+        "Silence after which the session is down",
+        all().filter_map(|one| Some(([label(&one.name)], one.detection_time?.as_secs_f64()))),
+    )?;
+    out.counters(
+        "bfd_packets",
+        "Control packets by direction",
+        all().flat_map(|one| {
+            [("sent", one.packets_sent), ("received", one.packets_received)]
+                .map(|(direction, count)| ([label(&one.name), ("direction", direction.to_owned())], count))
+        }),
+    )?;
+    out.counters(
+        "bfd_packets_discarded",
+        "Control packets discarded by reason",
+        all().flat_map(|one| {
+            one.discarded
+                .iter()
+                .map(|(reason, count)| ([label(&one.name), ("reason", reason.clone())], *count))
+        }),
+    )?;
+    out.counters(
+        "bfd_downs",
+        "Times that the session went down",
+        all().map(|one| ([label(&one.name)], one.went_down)),
     )
 }
 
@@ -491,6 +536,7 @@ mod tests {
             instances: vec![],
             groups: vec![],
             checks: vec![],
+            bfd: vec![],
             listeners: vec![],
             lateness: Histogram::default(),
             discarded: BTreeMap::new(),

@@ -7,7 +7,9 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use super::event::{Health, State};
-use super::status::{BackendStatus, CheckStatus, GroupStatus, InstanceStatus, ListenerStatus, Status};
+use super::status::{
+    BackendStatus, BfdStatus, CheckStatus, GroupStatus, InstanceStatus, ListenerStatus, Status,
+};
 
 /// How it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub fn render(status: &Status, now: SystemTime, style: Style) -> String {
     }
     page.groups(&status.groups);
     page.checks(&status.checks);
+    page.bfd(&status.bfd);
     for listener in &status.listeners {
         page.listener(listener);
     }
@@ -173,6 +176,34 @@ impl Page {
                 cell(ago(self.now, check.since)),
                 cell(check.last_duration.map_or_else(|| "-".to_owned(), short)),
                 cell(result),
+            ]);
+        }
+        self.line("");
+        self.table(&rows);
+    }
+
+    fn bfd(&mut self, sessions: &[BfdStatus]) {
+        if sessions.is_empty() {
+            return;
+        }
+        let mut rows = vec![heads(["BFD SESSION", "NEIGHBOUR", "STATE", "SINCE", "DETECTION", "WHY"])];
+        for session in sessions {
+            let tone = if session.state == "Up" { Tone::Good } else { Tone::Bad };
+            let discarded: u64 = session.discarded.values().sum();
+            let mut why = session.detail.clone();
+            if discarded > 0 {
+                let _ = write!(why, ", {discarded} packets discarded");
+            }
+            if session.send_errors > 0 {
+                let _ = write!(why, ", {} packets could not be sent", session.send_errors);
+            }
+            rows.push(vec![
+                cell(&session.name),
+                cell(session.neighbor),
+                Cell(session.state.clone(), tone),
+                cell(ago(self.now, session.since)),
+                cell(session.detection_time.map_or_else(|| "-".to_owned(), short)),
+                cell(why),
             ]);
         }
         self.line("");

@@ -132,6 +132,7 @@ pub fn status() -> Status {
                 value: Some(-5),
             },
         ],
+        bfd: vec![],
         listeners: vec![ListenerStatus {
             name: "api".into(),
             bind: vec!["10.0.0.100:6443".parse().unwrap()],

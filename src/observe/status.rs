@@ -28,6 +28,9 @@ pub struct Status {
     pub groups: Vec<GroupStatus>,
     /// Checks.
     pub checks: Vec<CheckStatus>,
+    /// BFD sessions.
+    #[serde(default)]
+    pub bfd: Vec<BfdStatus>,
     /// Listeners of the forwarder.
     pub listeners: Vec<ListenerStatus>,
     /// Events and log lines that did not fit their queues.
@@ -254,6 +257,49 @@ pub struct CheckStatus {
     pub durations: Histogram,
     /// Number read from a file, for value checks.
     pub value: Option<i64>,
+}
+
+/// One BFD session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdStatus {
+    /// Name.
+    pub name: String,
+    /// The other end.
+    pub neighbor: IpAddr,
+    /// Our end, if it was written.
+    pub source: Option<IpAddr>,
+    /// More than one hop.
+    pub multihop: bool,
+    /// `Up`, `Init`, `Down`, `AdminDown`.
+    pub state: String,
+    /// What instances are told: as before when the neighbour's operator stops his end.
+    pub up: bool,
+    /// Since when it is in its state.
+    pub since: SystemTime,
+    /// Why.
+    pub detail: String,
+    /// As it said last; `None`: it is silent.
+    pub neighbor_state: Option<String>,
+    /// Ours.
+    pub discriminator: u32,
+    /// Its own.
+    pub neighbor_discriminator: Option<u32>,
+    /// Between our packets, before jitter.
+    pub transmit_interval: Duration,
+    /// Silence after which it is down.
+    pub detection_time: Option<Duration>,
+    /// Control packets.
+    pub packets_sent: u64,
+    /// Accepted.
+    pub packets_received: u64,
+    /// Sends that the kernel refused.
+    pub send_errors: u64,
+    /// Discarded, by reason.
+    pub discarded: BTreeMap<String, u64>,
+    /// Times that it came up.
+    pub came_up: u64,
+    /// Times that it went down after that.
+    pub went_down: u64,
 }
 
 /// One listener.

@@ -127,8 +127,8 @@
 //! | 192, 128 and 64 | 25595 |
 
 mod addresses;
-mod group;
 pub mod bfd;
+mod group;
 mod interval;
 mod mac;
 mod packet;

@@ -90,7 +90,7 @@ const SPECS: [Spec; 41] = [
     Spec(Some('p'), "pid", Argument, Name::Pid),
     Spec(Some('r'), "vrrp_pid", Argument, Name::VrrpPid),
     Spec(Some('c'), "checkers_pid", Argument, Name::CheckersPid),
-    Spec(Some('b'), "bfd_pid", Argument, Without("there is no BFD")),
+    Spec(Some('b'), "bfd_pid", Argument, Without("BFD runs in the one process")),
     Spec(Some('T'), "genhash", Nothing, Name::Genhash),
     Spec(Some('a'), "address-monitoring", Nothing, Without("`vipd events` shows what concerns the virtual addresses")),
     Spec(Some('x'), "snmp", Nothing, Without(NO_SNMP)),

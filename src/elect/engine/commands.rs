@@ -14,6 +14,18 @@ impl Loop {
                 self.verdicts.insert(check, verdict);
                 self.refresh_all(&concerned);
             }
+            Command::Bfd { session, verdict } => {
+                let tracks = |id: &usize| {
+                    let instance = self.instances[*id].as_ref();
+                    instance.is_some_and(|one| one.tracked_bfd().any(|track| track.bfd == session))
+                };
+                let concerned: Vec<usize> = self.ids().into_iter().filter(tracks).collect();
+                match verdict {
+                    Some(verdict) => self.bfd.insert(session, verdict),
+                    None => self.bfd.remove(&session),
+                };
+                self.refresh_all(&concerned);
+            }
             Command::Status(answer) => {
                 let _ = answer.send(self.status());
             }

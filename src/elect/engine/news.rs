@@ -132,6 +132,7 @@ impl Loop {
             links: &links,
             verdicts: &self.verdicts,
             delays: &self.link_delays,
+            bfd: &self.bfd,
             virtual_addresses: &self.virtual_addresses,
         };
         instance.missing = self.statics.faults(&instance.config.name, &links);

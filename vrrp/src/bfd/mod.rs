@@ -239,6 +239,11 @@ impl Session {
         self.discriminator
     }
 
+    /// Whether it is ours, or will be.
+    pub const fn uses(&self, discriminator: u32) -> bool {
+        self.discriminator == discriminator || self.next_discriminator == discriminator
+    }
+
     /// The one to use when this session goes down next; not 0, and nobody's.
     pub fn set_next_discriminator(&mut self, discriminator: u32) {
         self.next_discriminator = discriminator;
