@@ -121,7 +121,6 @@ fn address(number: u8) -> VirtualAddress {
         manage_temporary: false,
         own_vmac: None,
         track: true,
-        vmac: None,
         place: Place { file: "example".into(), line: 1, column: 1 },
     }
 }

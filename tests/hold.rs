@@ -30,7 +30,6 @@ fn vip(address: &str, interface: &str) -> VirtualAddress {
         manage_temporary: false,
         own_vmac: None,
         track: true,
-        vmac: None,
         place: Place { file: "test".into(), line: 1, column: 1 },
     }
 }

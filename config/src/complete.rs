@@ -592,7 +592,6 @@ pub(crate) fn plain_address(address: IpAddr, prefix_length: u8) -> VirtualAddres
         manage_temporary: false,
         own_vmac: None,
         track: true,
-        vmac: None,
         place: Location::file(&"".into()).place,
     }
 }

@@ -410,10 +410,6 @@ pub struct VirtualAddress {
     pub own_vmac: Option<String>,
     /// Put it back when somebody deletes it. keepalived: not `no_track`.
     pub track: bool,
-    /// On a VMAC of its own over `interface` (`use_vmac` of an address): the prefix of that one's name. Not needed
-    /// for addresses on the interface of an instance that has a VMAC; they go there in any case.
-    #[serde(skip_serializing_if = "is_default")]
-    pub vmac: Option<String>,
     /// Where it was written.
     pub place: Place,
 }

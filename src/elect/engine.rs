@@ -12,6 +12,7 @@ mod groups;
 mod machine;
 mod news;
 mod statics;
+mod vmacs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -31,6 +32,7 @@ use vrrp::{Datagram, DiscardReason, Input, Output, Priority, StateName, peek_vri
 
 use self::chores::{Chore, Farewell};
 use self::statics::Statics;
+use self::vmacs::Vmacs;
 use super::deadlines::Deadlines;
 use super::discards::DiscardLog;
 use super::igmp::LocalReportsOff;
@@ -161,6 +163,8 @@ struct Done {
     work: AddressWork,
     failures: Vec<(VirtualAddress, HoldError)>,
     entries: Vec<(Entry, Outcome)>,
+    /// The firewall's refusal.
+    refused: Option<String>,
 }
 
 /// In place of an interface's index: the socket hears them all, and the routing table says where adverts leave.
@@ -203,6 +207,7 @@ struct Loop {
     finished: mpsc::UnboundedSender<Done>,
     finished_work: Option<mpsc::UnboundedReceiver<Done>>,
     statics: Statics,
+    vmacs: Vmacs,
     chores: mpsc::UnboundedSender<Chore>,
     finished_chores: Option<mpsc::UnboundedReceiver<Chore>>,
     farewell: Farewell,
@@ -253,6 +258,7 @@ impl Loop {
             finished,
             finished_work: Some(finished_work),
             statics: Statics::default(),
+            vmacs: Vmacs::default(),
             chores,
             finished_chores: Some(finished_chores),
             farewell: Farewell::default(),
@@ -536,6 +542,7 @@ fn is_same_router(a: &config::ready::Instance, b: &config::ready::Instance) -> b
         && a.family == b.family
         && a.version == b.version
         && std::mem::discriminant(&a.transport) == std::mem::discriminant(&b.transport)
+        && a.vmac == b.vmac
 }
 
 /// The kernel would show the same. With anything else it has to be put on anew.

@@ -62,8 +62,10 @@ pub struct Instance {
     pub config: Arc<ready::Instance>,
     pub router: VirtualRouter,
     pub ladder: Ladder,
-    /// Index of its interface, while that exists.
+    /// Index of the interface that it hears adverts on, while that exists: its VMAC, if it has one.
     pub ifindex: Option<u32>,
+    /// Index of its own interface, below the VMAC.
+    pub base_index: Option<u32>,
     /// Source of its adverts, once known.
     pub source: Option<IpAddr>,
     pub socket_error: Option<String>,
@@ -98,6 +100,8 @@ pub struct Instance {
     /// Addresses that the kernel refused; not tried again until something changes.
     pub refused: HashSet<IpAddr>,
     pub restores: RestoreLimit,
+    /// The firewall keeps its addresses from answering, or did when they were put on.
+    pub silent: bool,
     /// Routes, then rules.
     pub entries: Vec<HeldEntry>,
     /// What it needs of what is not its own, and the kernel does not have (yet).
@@ -140,6 +144,7 @@ impl Instance {
             router: VirtualRouter::new(router_config(&config, priority, source.unwrap_or(unknown))),
             ladder: ladder(&config, source),
             ifindex: None,
+            base_index: None,
             source,
             socket_error: None,
             protection,
@@ -162,6 +167,7 @@ impl Instance {
             busy: false,
             refused: HashSet::new(),
             restores: RestoreLimit::default(),
+            silent: false,
             entries: HeldEntry::all(&config),
             missing: Vec::new(),
             lower_priority_told: None,
@@ -226,6 +232,37 @@ impl Instance {
         self.config.addresses.iter().chain(&self.config.excluded)
     }
 
+    /// The VMAC of its own.
+    pub fn vmac_name(&self) -> Option<&str> {
+        self.config.vmac.as_ref()?.name.as_deref()
+    }
+
+    /// Every VMAC that it needs: its own, and those of its addresses elsewhere.
+    pub fn vmac_names(&self) -> Vec<&str> {
+        let elsewhere = self.config.vmac.as_ref().is_some_and(|vmac| vmac.for_other_interfaces);
+        let of_addresses = self.holds().filter(|address| address.own_vmac.is_some() || elsewhere);
+        let mut names: Vec<&str> = of_addresses.map(|address| address.interface.as_str()).collect();
+        names.extend(self.vmac_name());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Multicast to a virtual router's group comes to the VMAC: what a peer sends from the same MAC address comes
+    /// there alone, and the rest there too. Unicast comes to the address of the base.
+    pub fn hears_on(&self) -> &str {
+        match (self.vmac_name(), &self.config.transport) {
+            (Some(name), Transport::Multicast { .. }) => name,
+            _ => &self.config.interface,
+        }
+    }
+
+    /// Adverts leave by the interface below the VMAC, and are heard on the VMAC (`vmac_xmit_base`).
+    pub fn sends_below(&self) -> bool {
+        self.hears_on() != self.config.interface
+            && self.config.vmac.as_ref().is_some_and(|vmac| vmac.transmit_on_base)
+    }
+
     pub fn is_active(&self) -> bool {
         self.state == State::Active
     }
@@ -233,7 +270,12 @@ impl Instance {
     /// Looks at interface, source, checks and tracked interfaces again.
     pub fn look_around(&mut self, around: Surroundings<'_>) {
         let link = around.links.by_name(&self.config.interface);
-        self.ifindex = if self.has_no_interface() { Some(0) } else { link.map(|link| link.index) };
+        self.base_index = link.map(|link| link.index);
+        self.ifindex = if self.has_no_interface() {
+            Some(0)
+        } else {
+            around.links.by_name(self.hears_on()).map(|link| link.index)
+        };
         let source = self.config.source.or_else(|| self.first_address(link?, around.virtual_addresses));
         if source != self.source {
             self.source = source.or(self.source);

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use rtnetlink::packet_core::DefaultNla;
 
+/// NLA_F_NESTED.
+const NESTED: u16 = 0x8000;
+
 /// A list of attributes under construction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes(Vec<u8>);
@@ -20,6 +23,22 @@ impl Attributes {
     pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
         self.put(kind, value);
         self
+    }
+
+    /// A string with its final zero.
+    pub fn text(self, kind: u16, value: &str) -> Self {
+        let mut octets = value.as_bytes().to_vec();
+        octets.push(0);
+        self.with(kind, &octets)
+    }
+
+    /// In network order, as nf_tables wants its numbers.
+    pub fn be32(self, kind: u16, value: u32) -> Self {
+        self.with(kind, &value.to_be_bytes())
+    }
+
+    pub fn nest(self, kind: u16, inner: &Self) -> Self {
+        self.with(kind | NESTED, &inner.0)
     }
 
     pub fn as_octets(&self) -> &[u8] {

@@ -24,6 +24,8 @@ pub struct Link {
     pub multicast: bool,
     /// It answers ARP (not IFF_NOARP); announcements make no sense without.
     pub arp: bool,
+    /// A macvlan in private mode: the index of what is below it.
+    pub private_over: Option<u32>,
     /// In the order they appeared.
     pub addresses: Vec<LinkAddress>,
 }
@@ -280,7 +282,7 @@ impl Table {
             new.addresses = before.addresses;
             if new.mtu == 0 {
                 // An event of a wireless driver: it has the name and the flags, and nothing else.
-                (new.mac, new.mtu) = (before.mac, before.mtu);
+                (new.mac, new.mtu, new.private_over) = (before.mac, before.mtu, before.private_over);
             }
             if before.name == new.name {
                 appeared = false;

@@ -8,14 +8,21 @@
 
 mod attributes;
 mod courier;
+mod device;
 mod entry;
 mod error;
+mod firewall;
+mod kernel;
 mod links;
 mod news;
+mod nft;
 mod request;
 mod route;
 mod rule;
+mod slow;
+mod sysctl;
 mod watch;
+mod worker;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
@@ -33,11 +40,14 @@ use rtnetlink::sys::Socket;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+pub use self::device::{MadeVmac, VmacError, VmacSpec};
 pub use self::entry::{Entry, EntryError, Outcome, address_text};
 pub use self::error::HoldError;
+pub use self::firewall::{FirewallError, OverBase, Silenced};
 use self::links::{AddressKey, Change, Table};
 pub use self::links::{Fact, Link, LinkAddress, Links};
 use self::news::{Left, NewsSocket};
+use self::slow::Slow;
 
 /// Opens both connections and reads every link and address.
 ///
@@ -55,11 +65,12 @@ pub async fn open() -> Result<(Hold, Monitor), HoldError> {
 /// # Errors
 ///
 /// As for [`open`].
-pub async fn open_with(prepare: impl FnOnce() + Send + 'static) -> Result<(Hold, Monitor), HoldError> {
+pub async fn open_with(prepare: impl Fn() + Clone + Send + 'static) -> Result<(Hold, Monitor), HoldError> {
     connect(prepare).await.map_err(|cause| HoldError::Open { cause })
 }
 
-async fn connect(prepare: impl FnOnce() + Send + 'static) -> io::Result<(Hold, Monitor)> {
+async fn connect(prepare: impl Fn() + Clone + Send + 'static) -> io::Result<(Hold, Monitor)> {
+    let slow = Slow::start(prepare.clone())?;
     let handle = courier::start(prepare)?;
     let mut news = NewsSocket::open()?;
     let socket = news.socket();
@@ -81,13 +92,14 @@ async fn connect(prepare: impl FnOnce() + Send + 'static) -> io::Result<(Hold, M
         facts: Notify::new(),
         watch: RefCell::default(),
     });
-    Ok((Hold { handle, shared: shared.clone() }, Monitor { shared, socket }))
+    Ok((Hold { handle, slow, shared: shared.clone() }, Monitor { shared, socket }))
 }
 
 /// Asks the kernel to add and remove addresses. A clone is the same hold.
 #[derive(Clone)]
 pub struct Hold {
     handle: Handle,
+    slow: Slow,
     shared: Rc<Shared>,
 }
 

@@ -235,18 +235,23 @@ fn parse_link(kind: u16, payload: &[u8]) -> Option<News> {
         mtu: 0,
         multicast: has(libc::IFF_MULTICAST),
         arp: !has(libc::IFF_NOARP),
+        private_over: None,
         addresses: Vec::new(),
     };
+    let (mut below, mut is_private_macvlan) = (None, false);
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute.ok()?;
         let value = attribute.value();
         match attribute.kind() {
+            libc::IFLA_LINK => below = u32_at(value, 0),
+            libc::IFLA_LINKINFO => is_private_macvlan = super::device::is_private_macvlan(value),
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_ADDRESS => link.mac = value.try_into().ok(),
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
             _ => {}
         }
     }
+    link.private_over = below.filter(|_| is_private_macvlan);
     (!link.name.is_empty()).then_some(News::Link(link))
 }
 

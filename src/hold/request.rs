@@ -30,6 +30,7 @@ pub(super) fn add(index: u32, wanted: &VirtualAddress) -> NetlinkMessage<RouteNe
     flags.set(AddressFlags::Homeaddress, wanted.home && wanted.address.is_ipv6());
     flags.set(AddressFlags::Noprefixroute, wanted.no_prefix_route);
     flags.set(AddressFlags::Mcautojoin, wanted.autojoin);
+    flags.set(AddressFlags::Managetempaddr, wanted.manage_temporary && wanted.address.is_ipv6());
     if !flags.is_empty() {
         message.attributes.push(AddressAttribute::Flags(flags));
     }

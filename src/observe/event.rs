@@ -84,6 +84,11 @@ pub enum Fault {
         /// In words.
         what: String,
     },
+    /// Its VMAC could not be made.
+    Vmac {
+        /// What failed.
+        error: String,
+    },
     /// A static address, route or rule of its track group is missing.
     StaticMissing {
         /// `route 10.0.0.0/8 via 192.0.2.1`, as it was written.
@@ -143,7 +148,7 @@ impl fmt::Display for Fault {
                 write!(f, "static {entry} of track group {group} is missing")
             }
             Self::Bfd { session, detail } => write!(f, "BFD session {session} {detail}"),
-            Self::Socket { error } => write!(f, "{error}"),
+            Self::Socket { error } | Self::Vmac { error } => write!(f, "{error}"),
             Self::Member { group, member, because } => {
                 write!(f, "held in FAULT by member {member} of group {group}: {because}")
             }

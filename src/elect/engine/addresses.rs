@@ -43,8 +43,15 @@ impl Loop {
                 work => work,
             };
             let entries = self.entries_of(id, &work);
+            let silenced = self.silenced(id, &addresses);
+            // A reload may have let them answer.
+            let was_silent = self.instances[id].as_ref().is_some_and(|instance| instance.silent);
+            let audible =
+                if was_silent && silenced.is_empty() { self.on_links(&addresses) } else { BTreeSet::new() };
             let Some(instance) = self.instances[id].as_mut() else { return };
             instance.busy = true;
+            instance.silent |= !silenced.is_empty();
+            instance.silent &= audible.is_empty();
             let hold = self.hold.clone();
             let finished = self.finished.clone();
             let mut work = Box::pin(async move {
@@ -52,6 +59,11 @@ impl Loop {
                     work,
                     AddressWork::Remove | AddressWork::Clean(..) | AddressWork::CleanEntries(..)
                 );
+                // Silent before they are there.
+                let mut refused = None;
+                if adds && !silenced.is_empty() {
+                    refused = hold.silence(silenced.clone()).await.err();
+                }
                 // Routes may need the addresses: they come after them and go before them.
                 let (failures, outcomes) = if adds {
                     join(hold.add(&addresses), hold.put(&entries)).await
@@ -59,11 +71,15 @@ impl Loop {
                     let (outcomes, failures) = join(hold.take(&entries), hold.remove(&addresses)).await;
                     (failures, outcomes)
                 };
+                let lifted = if adds || silenced.is_empty() { audible } else { silenced };
+                if !lifted.is_empty() {
+                    refused = refused.or(hold.unsilence(lifted).await.err());
+                }
                 let failures =
                     failures.into_iter().map(|(index, error)| (addresses[index].clone(), error)).collect();
                 let entries = entries.into_iter().zip(outcomes).collect();
                 // The receiver lives as long as the loop; after it nobody asks.
-                let _ = finished.send(Done { instance: id, work, failures, entries });
+                let _ = finished.send(Done { instance: id, work, failures, entries, refused });
             });
             // The requests leave with the first poll, the answers are waited for beside the loop.
             if work.as_mut().now_or_never().is_none() {
@@ -119,6 +135,10 @@ impl Loop {
             | AddressWork::Announce
             | AddressWork::Recheck
             | AddressWork::CleanEntries(..) => {}
+        }
+        if let Some(error) = done.refused {
+            let text = format!("{name}: its addresses answer though they should not: {error}");
+            self.events.send(Kind::Notice { text });
         }
         self.entries_done(done.instance, &done.work, done.entries);
         let took_off = matches!(done.work, AddressWork::Remove | AddressWork::Clean(..));
@@ -188,6 +208,7 @@ impl Loop {
                 self.recheck(id);
             }
         }
+        self.mend_vmacs();
         if !self.statics.is_complete(&self.hold.links()) {
             self.settle_statics();
         }

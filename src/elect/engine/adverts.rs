@@ -139,11 +139,15 @@ impl Loop {
     pub(super) fn open_socket(&mut self, id: usize) {
         let links = self.hold.links();
         let Some(instance) = self.instances[id].as_mut().filter(|instance| !instance.retired) else { return };
+        let interface = instance.hears_on().to_owned();
+        let is_ready = interface == instance.config.interface || self.vmacs.is_ready(&interface);
         let ifindex = if instance.has_no_interface() {
             Some(ANY_INTERFACE)
         } else {
-            links.by_name(&instance.config.interface).map(|link| link.index)
+            links.by_name(&interface).filter(|_| is_ready).map(|link| link.index)
         };
+        let below = links.by_name(&instance.config.interface).filter(|_| instance.sends_below());
+        let below = below.map(|link| link.index);
         let carrier = instance.carrier();
         instance.socket_error = None;
         let Some(ifindex) = ifindex else {
@@ -154,7 +158,7 @@ impl Loop {
         let opened = match self.sockets.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                AdvertSocket::open(carrier, ifindex, &instance.config.interface).map(|socket| {
+                AdvertSocket::open(carrier, ifindex, &interface).map(|socket| {
                     let watched = EpollEvent::new(EpollFlags::EPOLLIN, data_of(key));
                     // Fails only without memory; adverts would then be read before each deadline (H-6).
                     let _ = self.poll.add(socket.as_fd(), watched);
@@ -171,6 +175,16 @@ impl Loop {
                 Transport::Unicast { .. } => Ok(()),
             }
         });
+        let joined = joined.and_then(|()| match below {
+            Some(below) if !self.sockets.contains_key(&(below, carrier)) => {
+                let socket = AdvertSocket::open(carrier, below, &instance.config.interface)?;
+                let watched = EpollEvent::new(EpollFlags::EPOLLIN, data_of((below, carrier)));
+                let _ = self.poll.add(socket.as_fd(), watched);
+                self.sockets.insert((below, carrier), socket);
+                Ok(())
+            }
+            _ => Ok(()),
+        });
         drop(links);
         if let Err(error) = joined {
             instance.socket_error = Some(error.to_string());
@@ -180,6 +194,9 @@ impl Loop {
         self.address_adverts(key, id);
         if is_new {
             self.filter_socket(key);
+        }
+        if let Some(below) = below {
+            self.filter_socket((below, carrier));
         }
     }
 

@@ -9,8 +9,14 @@ use super::*;
 pub(super) enum Chore {
     /// A round over what is static.
     Statics(statics::Round),
+    /// A VMAC was made, or not.
+    Vmac(vmacs::VmacNews),
+    /// A VMAC has the link-local address of its base, or not.
+    LinkLocal { name: String, error: Option<String> },
+    /// What could not be done, in words.
+    Refused(Vec<String>),
     /// Everything is taken down.
-    Farewell,
+    Farewell(Vec<String>),
 }
 
 /// How far the end has come, once every instance is idle.
@@ -38,7 +44,19 @@ impl Loop {
     pub(super) fn handle_chore(&mut self, chore: Chore) {
         match chore {
             Chore::Statics(round) => self.statics_done(round),
-            Chore::Farewell => self.farewell = Farewell::Done,
+            Chore::Vmac(news) => self.vmac_news(news),
+            Chore::LinkLocal { name, error } => self.link_local_done(&name, error),
+            Chore::Refused(texts) => self.tell_all(texts),
+            Chore::Farewell(texts) => {
+                self.tell_all(texts);
+                self.farewell = Farewell::Done;
+            }
+        }
+    }
+
+    fn tell_all(&self, texts: Vec<String>) {
+        for text in texts {
+            self.events.send(Kind::Notice { text });
         }
     }
 
@@ -50,7 +68,7 @@ impl Loop {
             let hold = self.hold.clone();
             self.start_chore(async move {
                 let _ = futures_util::future::join(hold.take(&entries), hold.remove(&addresses)).await;
-                Chore::Farewell
+                Chore::Farewell(hold.clear_slow().await)
             });
         }
         self.farewell == Farewell::Done

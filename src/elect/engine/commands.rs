@@ -61,6 +61,9 @@ impl Loop {
     /// Runs another configuration: new instances start, gone ones stop, changed ones change in place.
     pub(super) fn apply(&mut self, config: &Config) {
         let now = Instant::now();
+        self.configure_ground(config);
+        let (config, vmacs) = self.resolve_vmacs(config);
+        let config = &config;
         // One that was removed a moment ago is on its way out, and is no part of this.
         let mut left: HashMap<String, usize> = self
             .ids()
@@ -145,7 +148,11 @@ impl Loop {
         self.watch_entries();
         self.refresh_all(&[new, regrouped].concat());
         // Nobody listens there any more.
-        self.sockets.retain(|key, _| self.addressees.keys().any(|one| (one.0, one.1) == *key));
+        let sends = |key: &SocketKey| {
+            self.instances.iter().flatten().any(|one| one.sends_below() && one.base_index == Some(key.0))
+        };
+        self.sockets.retain(|key, _| self.addressees.keys().any(|one| (one.0, one.1) == *key) || sends(key));
+        self.drop_vmacs(&vmacs);
         let keys: BTreeSet<SocketKey> = self.sockets.keys().copied().collect();
         for key in keys {
             self.filter_socket(key);
@@ -188,6 +195,7 @@ impl Loop {
             .chain(&wanted.excluded)
             .any(|address| !instance.holds().any(|one| is_same_address(one, address)));
         let before = instance.entries.clone();
+        let accept_changed = instance.config.accept != wanted.accept;
         // What is under way may put on, or is to take off, what is no longer written.
         let moving = instance.busy || !instance.work.is_empty();
         let active = instance.is_active();
@@ -202,6 +210,7 @@ impl Loop {
         if active && has_more_entries {
             self.queue(id, AddressWork::Recheck);
         }
+        let has_more = has_more || accept_changed;
         if active && has_more {
             self.queue(id, AddressWork::Add);
             self.queue(id, AddressWork::Announce);

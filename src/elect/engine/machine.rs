@@ -140,7 +140,8 @@ impl Loop {
 
     pub(super) fn send_advert(&mut self, id: usize, priority: Priority) {
         let Some(instance) = self.instances[id].as_mut() else { return };
-        let (Some(source), Some(ifindex)) = (instance.source, instance.ifindex) else { return };
+        let ifindex = if instance.sends_below() { instance.base_index } else { instance.ifindex };
+        let (Some(source), Some(ifindex)) = (instance.source, ifindex) else { return };
         let Some(socket) = self.sockets.get(&(ifindex, instance.carrier())) else { return };
         let identification = instance.next_identification();
         let sequence = instance.next_sequence(wall_clock());

@@ -7,6 +7,7 @@ impl Loop {
         match fact {
             Fact::LinkChanged { index, name, mac_changed, .. } => {
                 self.observe_link(name);
+                self.link_of_vmac(name);
                 self.link_news(Some(*index), name);
                 if *mac_changed {
                     self.announce_again_from(name);
@@ -15,6 +16,7 @@ impl Loop {
             Fact::LinkRemoved { index, name } => {
                 self.sockets.retain(|(ifindex, _), _| ifindex != index);
                 self.link_delays.forget(name);
+                self.link_of_vmac(name);
                 self.link_news(Some(*index), name);
             }
             Fact::AddressAdded { index, address, .. } | Fact::AddressRemoved { index, address, .. } => {
@@ -87,7 +89,8 @@ impl Loop {
                 instance.refused.remove(&address);
                 self.reconcile(id, APPEARED);
             } else if !is_virtual
-                && (instance.ifindex == Some(index) || instance.config.source == Some(address))
+                && ([instance.ifindex, instance.base_index].contains(&Some(index))
+                    || instance.config.source == Some(address))
             {
                 concerned.push(id);
             }
@@ -136,12 +139,14 @@ impl Loop {
             virtual_addresses: &self.virtual_addresses,
         };
         instance.missing = self.statics.faults(&instance.config.name, &links);
+        instance.missing.extend(self.vmacs.faults(instance, &links));
         let (source, before) = (instance.source, instance.standing.clone());
         instance.look_around(around);
         drop(links);
         let new_source = instance.source.filter(|_| instance.source != source);
         let priority = instance.standing.priority;
 
+        self.copy_link_local(id);
         if let Some(source) = new_source {
             self.feed(id, Input::PrimaryAddressChanged(source));
         }

@@ -1,0 +1,399 @@
+//! nf_tables in netlink's words (`linux/netfilter/nf_tables.h`): tables, sets, chains and rules as keepalived 2.2.7
+//! makes them.
+
+use std::io;
+use std::net::IpAddr;
+
+use config::ready;
+use nix::libc;
+
+use super::attributes::{Attributes, octets};
+use super::firewall::{OverBase, Silenced};
+use super::kernel::Kernel;
+
+const SUBSYSTEM: u16 = 10 << 8;
+const NEWTABLE: u16 = 0;
+const DELTABLE: u16 = 2;
+const NEWCHAIN: u16 = 3;
+const NEWRULE: u16 = 6;
+const NEWSET: u16 = 9;
+const NEWSETELEM: u16 = 12;
+const DELSETELEM: u16 = 14;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+
+/// NFTA_LIST_ELEM.
+const ELEMENT: u16 = 1;
+/// NFTA_DATA_VALUE, NFTA_DATA_VERDICT.
+const VALUE: u16 = 1;
+const VERDICT: u16 = 2;
+const SET_CONSTANT: u32 = 2;
+const SET_MAP: u32 = 8;
+
+/// Numbers of `nft` for what a set holds: how the elements are shown.
+const TYPE_IPV4: u32 = 7;
+const TYPE_IPV6: u32 = 8;
+const TYPE_IFINDEX: u32 = 20;
+const TYPE_ICMPV6: u32 = 29;
+/// Two of them in one key.
+const CONCATENATED: u32 = 6;
+
+/// NFT_REG_1, NFT_REG_2 (16 octets each), and NFT_REG32_04, the first four octets of NFT_REG_2.
+const REGISTER_1: u32 = 1;
+const REGISTER_2: u32 = 2;
+
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
+/// NFT_GOTO.
+const GOTO: u32 = (-4_i32).cast_unsigned();
+
+const HOOK_IN: u32 = 1;
+const HOOK_OUT: u32 = 3;
+
+const MLD2_REPORT: u8 = 143;
+const ROUTER_SOLICITATION: u8 = 133;
+const NEIGHBOR_SOLICITATION: u8 = 135;
+const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+
+/// Of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Ip,
+    Ip6,
+}
+
+impl Family {
+    fn number(self) -> u8 {
+        match self {
+            Self::Ip => 2,
+            Self::Ip6 => 10,
+        }
+    }
+
+    /// Offset and length of the source address, offset of the destination.
+    fn addresses(self) -> (u32, u32, u32) {
+        match self {
+            Self::Ip => (12, 4, 16),
+            Self::Ip6 => (8, 16, 24),
+        }
+    }
+}
+
+/// What a table has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    pub exists: bool,
+    vips: bool,
+    vmacs: bool,
+}
+
+/// Requests that take effect together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    options: ready::Firewall,
+    requests: Vec<(u16, u16, Family, Attributes)>,
+    set_id: u32,
+}
+
+impl Batch {
+    pub fn new(options: &ready::Firewall) -> Self {
+        Self { options: options.clone(), requests: Vec::new(), set_id: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    pub fn send(self, kernel: &mut Kernel) -> io::Result<()> {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
+        // `struct nfgenmsg`: family u8, version u8, resource id u16 in network order.
+        let bound = [0, 0, 0, 10];
+        let mut batch = Vec::new();
+        kernel.message(&mut batch, BATCH_BEGIN, 0, &bound, &Attributes::default());
+        for (kind, flags, family, attributes) in &self.requests {
+            kernel.message(&mut batch, SUBSYSTEM | kind, *flags, &[family.number(), 0, 0, 0], attributes);
+        }
+        kernel.message(&mut batch, BATCH_END, 0, &bound, &Attributes::default());
+        kernel.send_batch(&batch)
+    }
+
+    fn push(&mut self, kind: u16, flags: libc::c_int, family: Family, attributes: Attributes) {
+        self.requests.push((
+            kind,
+            u16::try_from(flags).expect("netlink has 16-bit flags"),
+            family,
+            attributes,
+        ));
+    }
+
+    fn named(&self) -> Attributes {
+        Attributes::default().text(1, &self.options.table)
+    }
+
+    pub fn make_table(&mut self, family: Family) {
+        self.push(NEWTABLE, libc::NLM_F_CREATE, family, self.named());
+    }
+
+    pub fn remove_table(&mut self, family: Family) {
+        self.push(DELTABLE, 0, family, self.named());
+    }
+
+    /// Makes what is missing. The rules for VMACs stand before those for addresses, whenever they are made.
+    pub fn need(&mut self, family: Family, table: &mut Table, vips: bool, vmacs: bool) {
+        if !table.exists {
+            self.make_table(family);
+            self.chain(family, "out", Some(HOOK_OUT));
+            table.exists = true;
+        }
+        if vmacs && !table.vmacs {
+            self.need_vmacs(family);
+            table.vmacs = true;
+        }
+        if vips && !table.vips {
+            self.need_vips(family);
+            table.vips = true;
+        }
+    }
+
+    fn need_vmacs(&mut self, family: Family) {
+        self.set(family, "vmac_map", TYPE_IFINDEX, 4, SET_MAP);
+        let (_, length, destination) = family.addresses();
+        // Inserted at the front, so the last one first.
+        if family == Family::Ip6 {
+            self.set(family, "vmac_set", TYPE_IFINDEX, 4, 0);
+            let mut solicitation = icmpv6_type(ROUTER_SOLICITATION);
+            solicitation.extend(leaves_by_macvlan());
+            solicitation.extend([meta(META_OIF, REGISTER_1), lookup("vmac_set", REGISTER_1)]);
+            self.rule(family, "out", solicitation, DROP, true);
+        }
+        let mut report = match family {
+            Family::Ip => vec![payload(NETWORK, 9, 1), equal(REGISTER_1, &[libc::IPPROTO_IGMP as u8])],
+            Family::Ip6 => icmpv6_type(MLD2_REPORT),
+        };
+        report.extend(leaves_by_macvlan());
+        report.extend([
+            payload(NETWORK, destination, length),
+            meta(META_OIF, REGISTER_2),
+            translate("vmac_map", REGISTER_2),
+            expression("dup", &Attributes::default().be32(1, REGISTER_1).be32(2, REGISTER_2)),
+        ]);
+        self.rule(family, "out", report, DROP, true);
+    }
+
+    fn need_vips(&mut self, family: Family) {
+        let (source, length, destination) = family.addresses();
+        self.chain(family, "in", Some(HOOK_IN));
+        match family {
+            Family::Ip => self.set(family, "vips", TYPE_IPV4, 4, 0),
+            Family::Ip6 => {
+                self.set(family, "vips", TYPE_IPV6, 16, 0);
+                self.set(family, "neighbor-discovery", TYPE_ICMPV6, 1, SET_CONSTANT);
+                for kind in [NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT] {
+                    self.element(family, "neighbor-discovery", &[kind], None, true);
+                }
+                self.set(family, "vips_link_local", TYPE_IPV6 << CONCATENATED | TYPE_IFINDEX, 20, 0);
+                for (chain, offset, key, link_local) in [
+                    ("in", destination, META_IIF, "in_link_local"),
+                    ("out", source, META_OIF, "out_link_local"),
+                ] {
+                    self.chain(family, link_local, None);
+                    let discovery = vec![
+                        meta(META_L4PROTO, REGISTER_1),
+                        equal(REGISTER_1, &[libc::IPPROTO_ICMPV6 as u8]),
+                        payload(TRANSPORT, 0, 1),
+                        lookup("neighbor-discovery", REGISTER_1),
+                    ];
+                    self.rule(family, chain, discovery, ACCEPT, false);
+                    // fe80::/10
+                    let is_link_local = vec![
+                        payload(NETWORK, offset, length),
+                        mask(REGISTER_1, &prefix_mask()),
+                        equal(REGISTER_1, &prefix()),
+                    ];
+                    self.jump(family, chain, is_link_local, link_local);
+                    let here = vec![
+                        payload(NETWORK, offset, length),
+                        meta(key, REGISTER_2),
+                        lookup("vips_link_local", REGISTER_1),
+                    ];
+                    self.rule(family, link_local, here, DROP, false);
+                }
+            }
+        }
+        for (chain, offset) in [("in", destination), ("out", source)] {
+            let matches = vec![payload(NETWORK, offset, length), lookup("vips", REGISTER_1)];
+            self.rule(family, chain, matches, DROP, false);
+        }
+    }
+
+    pub fn silenced(&mut self, family: Family, one: Silenced, add: bool) {
+        let mut key = octets(one.address);
+        let is_link_local = matches!(one.address, IpAddr::V6(address) if address.is_unicast_link_local());
+        if is_link_local {
+            key.extend(one.interface.to_ne_bytes());
+        }
+        self.element(family, if is_link_local { "vips_link_local" } else { "vips" }, &key, None, add);
+    }
+
+    pub fn vmac(&mut self, family: Family, one: OverBase, add: bool) {
+        let (vmac, base) = (one.vmac.to_ne_bytes(), one.base.to_ne_bytes());
+        self.element(family, "vmac_map", &vmac, Some(&base), add);
+        if family == Family::Ip6 {
+            self.element(family, "vmac_set", &vmac, None, add);
+        }
+    }
+
+    fn chain(&mut self, family: Family, name: &str, hook: Option<u32>) {
+        let mut attributes = self.named().text(3, name);
+        if let Some(number) = hook {
+            let priority = self.options.priority.cast_unsigned();
+            let hook = Attributes::default().be32(1, number).be32(2, priority);
+            attributes = attributes.nest(4, &hook).be32(5, ACCEPT).text(7, "filter");
+        }
+        self.push(NEWCHAIN, libc::NLM_F_CREATE, family, attributes);
+    }
+
+    fn set(&mut self, family: Family, name: &str, kind: u32, length: u32, flags: u32) {
+        self.set_id += 1;
+        let mut attributes =
+            self.named().text(2, name).be32(3, flags).be32(4, kind).be32(5, length).be32(10, self.set_id);
+        if flags & SET_MAP != 0 {
+            attributes = attributes.be32(6, TYPE_IFINDEX).be32(7, 4);
+        }
+        if kind == TYPE_IFINDEX {
+            // For `nft`, which shows the numbers: key and data are in the host's order.
+            attributes = attributes.with(13, &in_host_order(flags & SET_MAP != 0));
+        }
+        self.push(NEWSET, libc::NLM_F_CREATE, family, attributes);
+    }
+
+    fn element(&mut self, family: Family, set: &str, key: &[u8], data: Option<&[u8]>, add: bool) {
+        let mut element = Attributes::default().nest(1, &Attributes::default().with(VALUE, key));
+        if let Some(data) = data {
+            element = element.nest(2, &Attributes::default().with(VALUE, data));
+        }
+        let elements = Attributes::default().nest(ELEMENT, &element);
+        let attributes = self.named().text(2, set).nest(3, &elements);
+        let (kind, flags) = if add { (NEWSETELEM, libc::NLM_F_CREATE) } else { (DELSETELEM, 0) };
+        self.push(kind, flags, family, attributes);
+    }
+
+    fn rule(&mut self, family: Family, chain: &str, matches: Vec<Attributes>, verdict: u32, first: bool) {
+        let verdict = Attributes::default().be32(1, verdict);
+        self.rule_with(family, chain, matches, &verdict, first);
+    }
+
+    fn jump(&mut self, family: Family, chain: &str, matches: Vec<Attributes>, to: &str) {
+        let verdict = Attributes::default().be32(1, GOTO).text(2, to);
+        self.rule_with(family, chain, matches, &verdict, false);
+    }
+
+    fn rule_with(
+        &mut self,
+        family: Family,
+        chain: &str,
+        mut expressions: Vec<Attributes>,
+        verdict: &Attributes,
+        first: bool,
+    ) {
+        if self.options.counters {
+            expressions.push(expression("counter", &Attributes::default()));
+        }
+        let verdict = Attributes::default().nest(VERDICT, verdict);
+        expressions.push(expression("immediate", &Attributes::default().be32(1, 0).nest(2, &verdict)));
+        let mut list = Attributes::default();
+        for expression in &expressions {
+            list = list.nest(ELEMENT, expression);
+        }
+        let attributes = self.named().text(2, chain).nest(4, &list);
+        let flags = libc::NLM_F_CREATE | if first { 0 } else { libc::NLM_F_APPEND };
+        self.push(NEWRULE, flags, family, attributes);
+    }
+}
+
+/// NFTNL_UDATA_SET_KEYBYTEORDER (0), NFTNL_UDATA_SET_DATABYTEORDER (1): kind u8, length u8, then 1 as u32.
+fn in_host_order(has_data: bool) -> Vec<u8> {
+    let one = |kind: u8| [[kind, 4].to_vec(), 1_u32.to_ne_bytes().to_vec()].concat();
+    let mut all = one(0);
+    if has_data {
+        all.extend(one(1));
+    }
+    all
+}
+
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+const META_IIF: u32 = 4;
+const META_OIF: u32 = 5;
+const META_L4PROTO: u32 = 16;
+const META_OIFKIND: u32 = 27;
+
+fn expression(name: &str, data: &Attributes) -> Attributes {
+    Attributes::default().text(1, name).nest(2, data)
+}
+
+/// Octets of a header into register 1.
+fn payload(base: u32, offset: u32, length: u32) -> Attributes {
+    let data = Attributes::default().be32(1, REGISTER_1).be32(2, base).be32(3, offset).be32(4, length);
+    expression("payload", &data)
+}
+
+fn meta(key: u32, register: u32) -> Attributes {
+    expression("meta", &Attributes::default().be32(1, register).be32(2, key))
+}
+
+fn equal(register: u32, value: &[u8]) -> Attributes {
+    let value = Attributes::default().with(VALUE, value);
+    expression("cmp", &Attributes::default().be32(1, register).be32(2, 0).nest(3, &value))
+}
+
+fn mask(register: u32, mask: &[u8]) -> Attributes {
+    let length = u32::try_from(mask.len()).expect("a register has 16 octets");
+    let data = Attributes::default()
+        .be32(1, register)
+        .be32(2, register)
+        .be32(3, length)
+        .nest(4, &Attributes::default().with(VALUE, mask))
+        .nest(5, &Attributes::default().with(VALUE, &vec![0; mask.len()]));
+    expression("bitwise", &data)
+}
+
+fn lookup(set: &str, register: u32) -> Attributes {
+    expression("lookup", &Attributes::default().text(1, set).be32(2, register))
+}
+
+/// The value that a map has for a register, in its place.
+fn translate(map: &str, register: u32) -> Attributes {
+    expression("lookup", &Attributes::default().text(1, map).be32(2, register).be32(3, register))
+}
+
+fn icmpv6_type(kind: u8) -> Vec<Attributes> {
+    vec![
+        meta(META_L4PROTO, REGISTER_1),
+        equal(REGISTER_1, &[libc::IPPROTO_ICMPV6 as u8]),
+        payload(TRANSPORT, 0, 1),
+        equal(REGISTER_1, &[kind]),
+    ]
+}
+
+/// `meta oifkind "macvlan"`; names are compared in 16 octets.
+fn leaves_by_macvlan() -> Vec<Attributes> {
+    let mut kind = [0; 16];
+    kind[..7].copy_from_slice(b"macvlan");
+    vec![meta(META_OIFKIND, REGISTER_1), equal(REGISTER_1, &kind)]
+}
+
+/// fe80::/10
+fn prefix() -> [u8; 16] {
+    let mut prefix = [0; 16];
+    (prefix[0], prefix[1]) = (0xfe, 0x80);
+    prefix
+}
+
+fn prefix_mask() -> [u8; 16] {
+    let mut mask = [0; 16];
+    (mask[0], mask[1]) = (0xff, 0xc0);
+    mask
+}
