@@ -91,7 +91,7 @@ impl Host {
     }
 
     /// A path that `ip` takes for this network namespace.
-    pub(crate) fn net_path(&self) -> String {
+    pub fn net_path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.namespaces.net.as_raw_fd())
     }
 
