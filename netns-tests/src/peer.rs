@@ -39,13 +39,16 @@ pub struct Router {
     pub unicast: Option<(String, String)>,
     /// Let a lower priority stay active.
     pub nopreempt: bool,
+    /// `vrrp_strict`.
+    pub strict: bool,
 }
 
 impl Router {
     /// The instance in keepalived's language.
     pub fn keepalived_conf(&self) -> String {
-        let mut text = String::from(
-            "global_defs {\n  router_id LAB\n}\nvrrp_instance VI_1 {\n  state BACKUP\n  interface eth0\n",
+        let strict = if self.strict { "  vrrp_strict\n" } else { "" };
+        let mut text = format!(
+            "global_defs {{\n  router_id LAB\n{strict}}}\nvrrp_instance VI_1 {{\n  state BACKUP\n  interface eth0\n",
         );
         text += &format!(
             "  version {}\n  virtual_router_id {}\n  priority {}\n",

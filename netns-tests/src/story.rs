@@ -196,6 +196,7 @@ impl Row {
                 if self.is_ipv6() { (host.ipv6(), other.ipv6()) } else { (host.ipv4(), other.ipv4()) }
             }),
             nopreempt: false,
+            strict: false,
         }
     }
 

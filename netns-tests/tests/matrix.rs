@@ -9,6 +9,7 @@ use netns_tests::story::{
     Actor, Bed, Row, Side, Story, bad_neighbour, elections, limit, no_preemption, none_missing,
     schedule_kept, split, tell,
 };
+use netns_tests::wire::Advert;
 use netns_tests::{Outcome, criteria, enabled, ensure, now, wait_for, wait_until};
 
 const BOTH_WAYS: [(Kind, Kind); 2] = [(Vipd, Keepalived), (Keepalived, Vipd)];
@@ -104,6 +105,121 @@ fn i_8_unicast_version_2_version_3_and_ipv6() {
             Row { unicast: true, addresses: vec!["fd77::100/64".to_owned()], ..Row::new("I-8 IPv6") },
         ];
         tell(&rows, &BOTH_WAYS, &[("S1-S4", elections), ("S5", split)], false);
+    }
+}
+
+/// Version 3 learns the interval of whoever is active: after its death the other waits three of those.
+#[test]
+fn i_11_intervals_differ_and_version_3_learns() {
+    fn learned(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome {
+        let mut worse = Actor::new(bed, row, Side::Worse, worse, 100);
+        let mut better = Actor::new(bed, row, Side::Better, better, 200);
+        worse.router.interval = Duration::from_secs(2);
+        let started = worse.start(bed);
+        worse.first_advert(bed, started, limit(worse.router.down(worse.router.interval)))?;
+        let started = better.start(bed);
+        // S2: it is heard once before the interval of the other counts.
+        let first = better.first_advert(bed, started, limit(better.router.down(worse.router.interval)))?;
+        wait_until("S2 the worse one yields", Duration::from_secs(2), || !worse.holds(bed))?;
+        wait_for("three adverts", limit(4 * row.interval), || {
+            (better.adverts(bed, first.at).len() >= 3).then_some(())
+        })?;
+        // Its host dies: nothing of it is heard, not even what a killed keepalived's child says at its end.
+        let died = now();
+        bed.cut(Side::Better);
+        better.peer().process.kill_family();
+        let takeover = worse.first_advert(bed, died, limit(worse.router.down(row.interval)))?;
+        let heard = better.adverts(bed, first.at).into_iter().filter(|one| one.at < died);
+        let last = heard.last().expect("three were seen").at;
+        criteria::on_time("S4 by the learned interval", last, takeover.at, worse.router.down(row.interval))
+    }
+    if enabled(&["keepalived"]) {
+        let row = Row { interval: Duration::from_millis(300), ..Row::new("I-11 v3") };
+        tell(&[row], &BOTH_WAYS, &[("S2, S4", learned)], false);
+    }
+}
+
+/// Version 2 discards another interval (RFC 3768 §7.1): both are active, and ours counts why.
+#[test]
+fn i_11_intervals_differ_and_version_2_discards() {
+    fn both_active(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome {
+        let mut worse = Actor::new(bed, row, Side::Worse, worse, 100);
+        let mut better = Actor::new(bed, row, Side::Better, better, 200);
+        worse.router.interval = Duration::from_secs(2);
+        let started = worse.start(bed);
+        worse.first_advert(bed, started, limit(worse.router.down(worse.router.interval)))?;
+        let started = better.start(bed);
+        bed.splits.push((started, None));
+        better.first_advert(bed, started, limit(better.router.down(row.interval)))?;
+        let from = now();
+        // An active keepalived 2.2.7 starts its timer anew with every advert that it discards, and so falls silent while
+        // others come faster (H-2); it keeps the address.
+        wait_for("ours goes on sending", limit(6 * row.interval), || {
+            let ours = if worse.kind == Vipd { &worse } else { &better };
+            (ours.adverts(bed, from).len() >= 3).then_some(())
+        })?;
+        ensure(worse.holds(bed) && better.holds(bed), || "both were expected to be active".to_owned())?;
+        let (side, ours) =
+            if worse.kind == Vipd { (Side::Worse, &mut worse) } else { (Side::Better, &mut better) };
+        let status = ours.peer().status(bed.host(side))?;
+        let discarded = &status["instances"][0]["counters"]["discarded"];
+        ensure(discarded["interval"].as_u64() > Some(0), || format!("not counted: {discarded}"))
+    }
+    if enabled(&["keepalived"]) {
+        tell(
+            &[Row { version: 2, ..Row::new("I-11 v2") }],
+            &BOTH_WAYS,
+            &[("both active", both_active)],
+            false,
+        );
+    }
+}
+
+/// keepalived's strict mode does not answer an advert of lower priority; ours, without, does at once.
+#[test]
+fn i_15_strict_keepalived() {
+    fn joined(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome {
+        let mut worse = Actor::new(bed, row, Side::Worse, worse, 100);
+        let mut better = Actor::new(bed, row, Side::Better, better, 200);
+        for one in [&mut worse, &mut better] {
+            one.router.strict = one.kind == Kind::Keepalived;
+        }
+        let started = worse.start(bed);
+        worse.first_advert(bed, started, limit(worse.router.down(row.interval)))?;
+        let started = better.start(bed);
+        let first = better.first_advert(bed, started, limit(better.router.down(row.interval)))?;
+        wait_until("S2 the worse one yields", Duration::from_secs(2), || !worse.holds(bed))?;
+        bed.cut(Side::Worse);
+        wait_until("both are active", limit(worse.router.down(row.interval)), || worse.holds(bed))?;
+        let joined = bed.join(Side::Worse);
+        wait_until("the worse one yields again", limit(2 * row.interval), || !worse.holds(bed))?;
+        wait_for("a few intervals", limit(4 * row.interval), || {
+            (better.adverts(bed, joined).len() >= 4).then_some(())
+        })?;
+        ensure(better.holds(bed), || "the better one let go".to_owned())?;
+        // What answers comes between two regular adverts.
+        let adverts = better.adverts(bed, first.at);
+        let after =
+            |heard: &Advert| adverts.iter().find(|one| one.at > heard.at).map(|one| one.at - heard.at);
+        for heard in worse.adverts(bed, joined) {
+            let Some(wait) = after(&heard) else { continue };
+            let answered = wait < Duration::from_millis(20);
+            ensure(answered == (better.kind == Vipd), || {
+                format!("{:?} sent its next advert {wait:?} after a lower one", better.kind)
+            })?;
+        }
+        Ok(())
+    }
+    if enabled(&["keepalived"]) {
+        tell(&[Row::new("I-15")], &BOTH_WAYS, &[("S2, S5", joined)], false);
+    }
+}
+
+#[test]
+fn i_17_frr_version_2() {
+    if enabled(&["/usr/lib/frr/vrrpd"]) {
+        let stories: [(&str, Story); 2] = [("S1-S4", elections), ("S5", split)];
+        tell(&[Row { version: 2, ..Row::new("I-17") }], &[(Vipd, Frr), (Frr, Vipd)], &stories, false);
     }
 }
 

@@ -280,6 +280,7 @@ fn keepalived_conf(realtime: bool, priority: u8, script: Option<&Path>) -> Strin
         password: None,
         unicast: None,
         nopreempt: false,
+        strict: false,
     };
     let mut text = router.keepalived_conf();
     if realtime {
