@@ -203,6 +203,8 @@ impl Devices {
             ]);
         }
         if spec.ipv6 {
+            // Left 0 (keepalived 2.2.7), the VMAC of IPv6 answers ARP for the addresses of IPv4.
+            own.push(("ipv4", "arp_ignore", "1"));
             own.extend([
                 ("ipv6", "disable_ipv6", "0"),
                 ("ipv6", "accept_ra", "0"),
