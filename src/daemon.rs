@@ -1,6 +1,7 @@
 //! Builds the rooms from a configuration, wires what flows between them, reloads, stops.
 
 mod locks;
+mod plan;
 mod privileges;
 mod wiring;
 

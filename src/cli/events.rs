@@ -106,7 +106,7 @@ pub fn sentence(kind: &Kind) -> String {
         Kind::Discarded { instance, peer, reason, detail, count } => {
             format!("{instance}: {count} packets discarded ({reason}), the last from {peer}: {detail}")
         }
-        Kind::Reloaded => "configuration reloaded".to_owned(),
+        Kind::Reloaded { summary } => format!("configuration reloaded: {summary}"),
         Kind::Notice { text } => text.clone(),
     }
 }

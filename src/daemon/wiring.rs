@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::locks::Locks;
+use super::plan::Plan;
 use super::{Front, Options, StartError};
 use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
@@ -268,23 +269,37 @@ impl Shared {
             error!(%error, "no thread for the BFD sessions: all of them count as down");
         }
         running.locks = locks;
-        let lasting = lasting(&running.config, &config);
+        let plan = Plan::between(&running.config, &config);
         running.config = config;
         running.bridge_verdicts(&engine);
         drop(running);
-        self.events.send(Kind::Reloaded);
+        self.events.send(Kind::Reloaded { summary: plan.summary() });
         if !rendered.is_empty() {
             warn!(problems = rendered.trim_end(), "the new configuration has warnings");
         }
-        if !lasting.is_empty() {
-            warn!(settings = lasting, "changed in the file, but only a restart takes them on");
+        if !plan.needs_restart().is_empty() {
+            let settings = plan.needs_restart().join(", ");
+            warn!(settings, "changed in the file, but only a restart takes them on");
         }
-        let mut said = String::from("reloaded");
-        if !lasting.is_empty() {
-            said += &format!("; only a restart takes on {lasting}");
-        }
+        let mut said = format!("reloaded: {plan}");
         if !rendered.is_empty() {
-            said += &format!(", with warnings:\n{rendered}");
+            said += &format!("\nwarnings:\n{rendered}");
+        }
+        Ok(said)
+    }
+
+    /// What [`Shared::reload`] would do now, in words; does nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, rendered for people.
+    pub async fn plan(&self) -> Result<String, String> {
+        let loaded = self.options.load();
+        let rendered = loaded.diagnostics.render_human(false);
+        let Some(config) = loaded.config else { return Err(rendered) };
+        let running = self.running.lock().await.config.clone();
+        let mut said = Plan::between(&running, &config).to_string();
+        if !rendered.is_empty() {
+            said += &format!("\nwarnings:\n{rendered}");
         }
         Ok(said)
     }
@@ -352,18 +367,6 @@ impl Shared {
     }
 }
 
-/// Settings that differ and that a reload does not take on, in words.
-fn lasting(before: &Config, after: &Config) -> String {
-    let settings = [
-        ("control.socket", before.control.socket == after.control.socket),
-        ("control.metrics", before.control.metrics == after.control.metrics),
-        ("engine.realtime_priority", before.engine.realtime_priority == after.engine.realtime_priority),
-        ("engine.lock_memory", before.engine.lock_memory == after.engine.lock_memory),
-    ];
-    let changed: Vec<&str> = settings.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
-    changed.join(", ")
-}
-
 impl Running {
     fn bridge_verdicts(&mut self, engine: &EngineHandle) {
         self.bridges.abort_all();
@@ -402,6 +405,10 @@ impl ControlHandler for Shared {
 
     fn reload(&self) -> BoxFuture<'_, Result<String, String>> {
         Shared::reload(self).boxed()
+    }
+
+    fn plan(&self) -> BoxFuture<'_, Result<String, String>> {
+        Shared::plan(self).boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<String, String>> {

@@ -38,6 +38,7 @@ use super::discards::DiscardLog;
 use super::igmp::LocalReportsOff;
 use super::instance::{AddressWork, Heard, Instance, Surroundings};
 use super::link_delay::LinkDelays;
+use super::matching::predecessors;
 use super::realtime;
 use super::socket::{AdvertSocket, Carrier, Envelope, LARGEST_PACKET};
 use super::suspend::SuspendWatch;
@@ -533,16 +534,6 @@ fn data_of((ifindex, carrier): SocketKey) -> u64 {
 fn key_of(data: u64) -> SocketKey {
     let carrier = Carrier::ALL[(data & 3) as usize];
     (u32::try_from(data >> 2).expect("made by data_of from 32 bits"), carrier)
-}
-
-/// Same virtual router: it can change in place. Another one has to stop and start.
-fn is_same_router(a: &config::ready::Instance, b: &config::ready::Instance) -> bool {
-    a.interface == b.interface
-        && a.vrid == b.vrid
-        && a.family == b.family
-        && a.version == b.version
-        && std::mem::discriminant(&a.transport) == std::mem::discriminant(&b.transport)
-        && a.vmac == b.vmac
 }
 
 /// The kernel would show the same. With anything else it has to be put on anew.

@@ -22,6 +22,7 @@ mod filter;
 mod igmp;
 mod instance;
 mod link_delay;
+pub mod matching;
 pub mod priority;
 mod realtime;
 pub mod socket;

@@ -145,7 +145,7 @@ impl Teller {
                 }
                 self.write(&keepalived::lower_priority_line(instance, *ours));
             }
-            Kind::Reloaded => self.tell_states_again(),
+            Kind::Reloaded { .. } => self.tell_states_again(),
             Kind::Check { .. }
             | Kind::Bfd { .. }
             | Kind::Backend { .. }

@@ -262,7 +262,7 @@ async fn states_are_said_again_after_a_reload_where_that_is_wanted() {
     let pipe = directory.path().join("fifo");
     let mut teller = teller(Default::default(), &fifo(&pipe, None)).await;
     teller.tell(&became_active());
-    teller.tell(&Kind::Reloaded);
+    teller.tell(&Kind::Reloaded { summary: String::new() });
     assert_eq!(read(&pipe), "INSTANCE \"V1\" MASTER 100\n");
     teller.say_states_on_reload(&[v1()]);
     teller.tell(&Kind::Priority {
@@ -272,6 +272,6 @@ async fn states_are_said_again_after_a_reload_where_that_is_wanted() {
         to: 120,
         because: String::new(),
     });
-    teller.tell(&Kind::Reloaded);
+    teller.tell(&Kind::Reloaded { summary: String::new() });
     assert_eq!(read(&pipe), "INSTANCE \"V1\" MASTER 120\n");
 }

@@ -102,6 +102,16 @@ pub async fn reload(socket: &Path) -> Result<String, ClientError> {
     send(socket, "/v1/reload").await
 }
 
+/// Asks what a reload would do; nothing changes.
+///
+/// # Errors
+///
+/// As for [`reload`].
+pub async fn plan(socket: &Path) -> Result<String, ClientError> {
+    let done: Done = get(socket, "/v1/plan").await?;
+    Ok(done.message)
+}
+
 /// Asks the daemon to stop.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The control socket: HTTP over a Unix socket, answers in JSON.
 //!
-//! `GET /v1/status`, `GET /v1/events?since=N&follow=true`, `GET /metrics`, `GET /healthz`, `POST /v1/reload`,
+//! `GET /v1/status`, `GET /v1/events?since=N&follow=true`, `GET /metrics`, `GET /healthz`, `GET /v1/plan`, `POST /v1/reload`,
 //! `POST /v1/stop`. Whoever may open the socket (mode 0660) may do all of that. An error is an object with
 //! `error`, what happened, and `help`, what to do.
 
@@ -48,6 +48,8 @@ pub trait ControlHandler: Send + Sync + 'static {
     fn status(&self) -> BoxFuture<'_, Result<Status, String>>;
     /// Reads the configuration again. Says what was done, or why nothing was.
     fn reload(&self) -> BoxFuture<'_, Result<String, String>>;
+    /// What a reload would do, in words, or why it would be refused; does nothing.
+    fn plan(&self) -> BoxFuture<'_, Result<String, String>>;
     /// Begins to stop; the answer is sent before the daemon is gone.
     fn stop(&self) -> BoxFuture<'_, Result<String, String>>;
 }
@@ -257,6 +259,7 @@ fn routes(shared: Shared) -> axum::Router {
         .route("/v1/status", get(serve_status))
         .route("/v1/events", get(serve_events))
         .route("/v1/reload", post(serve_reload))
+        .route("/v1/plan", get(serve_plan))
         .route("/v1/stop", post(serve_stop))
         .route("/metrics", get(serve_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -273,7 +276,7 @@ async fn nothing_here(uri: axum::http::Uri) -> Response {
     problem(
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
-        "there are /v1/status, /v1/events, /v1/reload, /v1/stop, /metrics and /healthz",
+        "there are /v1/status, /v1/events, /v1/plan, /v1/reload, /v1/stop, /metrics and /healthz",
     )
 }
 
@@ -307,7 +310,15 @@ async fn serve_metrics(State(shared): State<Shared>) -> Result<Response, Respons
 }
 
 async fn serve_reload(State(shared): State<Shared>) -> Response {
-    match tokio::time::timeout(RELOAD_WITHIN, shared.handler.reload()).await {
+    answer_about_files(shared.handler.reload()).await
+}
+
+async fn serve_plan(State(shared): State<Shared>) -> Response {
+    answer_about_files(shared.handler.plan()).await
+}
+
+async fn answer_about_files(asked: BoxFuture<'_, Result<String, String>>) -> Response {
+    match tokio::time::timeout(RELOAD_WITHIN, asked).await {
         Ok(Ok(message)) => Json(Done { message }).into_response(),
         Ok(Err(error)) => problem(
             StatusCode::CONFLICT,
@@ -316,7 +327,7 @@ async fn serve_reload(State(shared): State<Shared>) -> Response {
         ),
         Err(_) => problem(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("the reload was not done within {} s", RELOAD_WITHIN.as_secs()),
+            format!("the configuration was not read within {} s", RELOAD_WITHIN.as_secs()),
             "look into the log of the daemon",
         ),
     }

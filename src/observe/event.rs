@@ -464,7 +464,10 @@ pub enum Kind {
         count: u64,
     },
     /// Another configuration is in force, and everything that it stopped has been told before.
-    Reloaded,
+    Reloaded {
+        /// `1 changed; 254 instances notice nothing`.
+        summary: String,
+    },
     /// Anything the operator should know that fits nowhere else.
     Notice {
         /// Whole sentence.

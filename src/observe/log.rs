@@ -204,7 +204,7 @@ pub fn log_event(event: &Event) {
         Kind::Discarded { instance, peer, reason, detail, count } => {
             warn!(instance, %peer, reason, detail, count, "packets discarded");
         }
-        Kind::Reloaded => info!("configuration reloaded"),
+        Kind::Reloaded { summary } => info!("configuration reloaded: {summary}"),
         Kind::Notice { text } => warn!("{text}"),
     }
 }

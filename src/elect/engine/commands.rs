@@ -65,34 +65,23 @@ impl Loop {
         let (config, vmacs) = self.resolve_vmacs(config);
         let config = &config;
         // One that was removed a moment ago is on its way out, and is no part of this.
-        let mut left: HashMap<String, usize> = self
+        let runs: Vec<(usize, Arc<config::ready::Instance>)> = self
             .ids()
             .into_iter()
-            .filter_map(|id| Some((self.instances[id].as_ref().filter(|one| !one.retired)?, id)))
-            .map(|(instance, id)| (instance.config.name.clone(), id))
+            .filter_map(|id| Some((id, self.instances[id].as_ref().filter(|one| !one.retired)?)))
+            .map(|(id, instance)| (id, Arc::clone(&instance.config)))
             .collect();
+        let running: Vec<&config::ready::Instance> = runs.iter().map(|(_, config)| &**config).collect();
+        let wanted: Vec<&config::ready::Instance> =
+            config.instances.iter().map(|instance| &**instance).collect();
+        let before: Vec<Option<usize>> =
+            predecessors(&running, &wanted).into_iter().map(|found| Some(runs[found?].0)).collect();
+        let mut gone: Vec<usize> =
+            runs.iter().map(|(id, _)| *id).filter(|id| !before.contains(&Some(*id))).collect();
         self.instances.reserve_exact(config.instances.len());
         let mut kept = Vec::new();
         let mut new = Vec::new();
         let mut order = Vec::new();
-        let is_before = |this: &Self, id: usize, wanted| {
-            this.instances[id].as_ref().is_some_and(|instance| is_same_router(&instance.config, wanted))
-        };
-        // By name first; what is left may have another name now.
-        let mut before: Vec<Option<usize>> = config
-            .instances
-            .iter()
-            .map(|wanted| left.get(&wanted.name).copied().filter(|id| is_before(self, *id, wanted)))
-            .collect();
-        left.retain(|_, id| !before.contains(&Some(*id)));
-        for (wanted, found) in config.instances.iter().zip(&mut before) {
-            if found.is_none()
-                && let Some(name) =
-                    left.iter().find(|(_, id)| is_before(self, **id, wanted)).map(|(n, _)| n.clone())
-            {
-                *found = left.remove(&name);
-            }
-        }
         for (wanted, before) in config.instances.iter().zip(before) {
             let id = match before {
                 Some(id) => {
@@ -109,7 +98,6 @@ impl Loop {
         }
         self.note_shared(config, &order);
         let regrouped = self.form_groups(config, &order);
-        let mut gone: Vec<usize> = left.into_values().collect();
         gone.sort_by_key(|id| self.order.iter().position(|one| one == id));
         for id in gone {
             self.retire(id);

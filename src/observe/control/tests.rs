@@ -34,6 +34,12 @@ impl ControlHandler for Daemon {
         })
     }
 
+    fn plan(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async {
+            Ok(format!("nothing changes, after {} reloads", self.reloads.load(Ordering::Relaxed)))
+        })
+    }
+
     fn stop(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async { Ok("stopping".to_owned()) })
     }
@@ -117,6 +123,13 @@ async fn a_follower_gets_old_and_new_events_and_the_end() {
     let Bench { control, directory: _directory, .. } = bench;
     let (_, end) = tokio::join!(control.stop(), events.next());
     assert_eq!(end.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_plan_is_asked_for_without_a_reload() {
+    let bench = Bench::new(Daemon::default());
+    assert_eq!(client::plan(&bench.socket).await.unwrap(), "nothing changes, after 0 reloads");
+    assert_eq!(client::plan(&bench.socket).await.unwrap(), "nothing changes, after 0 reloads");
 }
 
 #[tokio::test]
