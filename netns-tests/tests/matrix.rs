@@ -129,8 +129,8 @@ fn i_11_intervals_differ_and_version_3_learns() {
         bed.cut(Side::Better);
         better.peer().process.kill_family();
         let takeover = worse.first_advert(bed, died, limit(worse.router.down(row.interval)))?;
-        let heard = better.adverts(bed, first.at).into_iter().filter(|one| one.at < died);
-        let last = heard.last().expect("three were seen").at;
+        let mut heard = better.adverts(bed, first.at).into_iter().filter(|one| one.at < died);
+        let last = heard.next_back().expect("three were seen").at;
         criteria::on_time("S4 by the learned interval", last, takeover.at, worse.router.down(row.interval))
     }
     if enabled(&["keepalived"]) {

@@ -439,7 +439,7 @@ impl Session {
             None => !self.config.passive,
             Some(remote) => {
                 let both_up = self.state == State::Up && remote.state == State::Up;
-                !remote.min_rx.is_zero() && !(remote.demand && both_up && !self.poll)
+                !(remote.min_rx.is_zero() || remote.demand && both_up && !self.poll)
             }
         }
     }
