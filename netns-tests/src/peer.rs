@@ -41,6 +41,8 @@ pub struct Router {
     pub nopreempt: bool,
     /// `vrrp_strict`.
     pub strict: bool,
+    /// More lines of the instance, in keepalived's language.
+    pub extra: String,
 }
 
 impl Router {
@@ -64,7 +66,8 @@ impl Router {
         if let Some((own, peer)) = &self.unicast {
             text += &format!("  unicast_src_ip {own}\n  unicast_peer {{\n    {peer}\n  }}\n");
         }
-        text += "  virtual_ipaddress {\n";
+        text += &self.extra;
+        text += "\n  virtual_ipaddress {\n";
         for address in &self.addresses {
             text += &format!("    {address}\n");
         }
@@ -153,7 +156,8 @@ impl Peer {
         };
         let mut command = host.daemon(program);
         command.args(["-n", "-l", "-D", "-f"]).arg(file);
-        for (option, suffix) in [("-p", "pid"), ("-r", "vrrp.pid"), ("-c", "checkers.pid")] {
+        for (option, suffix) in [("-p", "pid"), ("-r", "vrrp.pid"), ("-c", "checkers.pid"), ("-b", "bfd.pid")]
+        {
             command.arg(option).arg(host.directory.join(format!("{tag}.{}.{suffix}", now().as_nanos())));
         }
         if kind == Kind::Keepalived {
@@ -179,20 +183,25 @@ impl Peer {
         Self { kind: Kind::Vipd, started, process, _zebra: None }
     }
 
+    /// Starts FRR's bfdd with a configuration of its own.
+    ///
+    /// # Panics
+    ///
+    /// When the program is missing.
+    pub fn start_bfdd(host: &Host, configuration: &str, tag: &str) -> Self {
+        let zebra = start_zebra(host, tag);
+        let file = host.directory.join(format!("{tag}.frr"));
+        std::fs::write(&file, configuration).expect("the lab's directory is ours");
+        let mut bfdd = host.daemon(program("/usr/lib/frr/bfdd"));
+        bfdd.args(FRR_OPTIONS)
+            .args(["-i", "/run/frr/bfdd.pid", "--bfdctl", "/run/frr/bfdd.sock", "-f"])
+            .arg(&file);
+        let started = now();
+        let process = Process::start(bfdd, &host.directory.join(format!("{tag}.log"))).expect("bfdd starts");
+        Self { kind: Kind::Frr, started, process, _zebra: Some(zebra) }
+    }
+
     fn start_frr(host: &Host, router: &Router, tag: &str) -> Self {
-        // FRR wants its user in the group of its terminals, also when that user is root.
-        let groups = std::fs::read_to_string("/etc/group").expect("/etc/group");
-        let groups: String = groups
-            .lines()
-            .map(
-                |line| {
-                    if line.starts_with("frrvty:") { format!("{line},root\n") } else { format!("{line}\n") }
-                },
-            )
-            .collect();
-        let group_file = host.directory.join("group");
-        std::fs::write(&group_file, groups).expect("the lab's directory is ours");
-        host.bind(&group_file, Path::new("/etc/group"));
         // The base link must neither answer for the addresses of the links on top of it nor ask
         // in their name.
         host.sysctl("net/ipv4/conf/eth0/arp_ignore", "1");
@@ -220,31 +229,11 @@ impl Peer {
             }
             host.run(&["ip", "link", "set", &link, "up"]);
         }
-        host.run(&["mkdir", "-p", "/run/frr"]);
-        let common = [
-            "-u",
-            "root",
-            "-g",
-            "root",
-            "-z",
-            "/run/frr/zserv.api",
-            "--vty_socket",
-            "/run/frr",
-            "--log",
-            "stdout",
-        ];
-        let mut zebra = host.daemon(program("/usr/lib/frr/zebra"));
-        zebra.args(common).args(["-f", "/dev/null", "-i", "/run/frr/zebra.pid"]);
-        let mut zebra =
-            Process::start(zebra, &host.directory.join(format!("{tag}-zebra.log"))).expect("zebra starts");
-        zebra
-            .wait_for_output("starting", Duration::from_secs(20))
-            .unwrap_or_else(|error| panic!("{}", error.text));
-
+        let zebra = start_zebra(host, tag);
         let file = host.directory.join(format!("{tag}.frr"));
         std::fs::write(&file, router.frr_conf()).expect("the lab's directory is ours");
         let mut vrrpd = host.daemon(program("/usr/lib/frr/vrrpd"));
-        vrrpd.args(common).args(["-i", "/run/frr/vrrpd.pid", "-f"]).arg(&file);
+        vrrpd.args(FRR_OPTIONS).args(["-i", "/run/frr/vrrpd.pid", "-f"]).arg(&file);
         let started = now();
         let process =
             Process::start(vrrpd, &host.directory.join(format!("{tag}.log"))).expect("vrrpd starts");
@@ -264,6 +253,32 @@ impl Peer {
         let text = host.try_run(&[&vipd().to_string_lossy(), "status", "--json"])?;
         serde_json::from_str(&text).map_err(|error| format!("vipd status --json: {error}\n{text}").into())
     }
+}
+
+/// What every daemon of FRR is told.
+const FRR_OPTIONS: [&str; 10] =
+    ["-u", "root", "-g", "root", "-z", "/run/frr/zserv.api", "--vty_socket", "/run/frr", "--log", "stdout"];
+
+/// FRR's zebra, without which its others cannot work.
+fn start_zebra(host: &Host, tag: &str) -> Process {
+    // FRR wants its user in the group of its terminals, also when that user is root.
+    let groups = std::fs::read_to_string("/etc/group").expect("/etc/group");
+    let groups: String = groups
+        .lines()
+        .map(|line| if line.starts_with("frrvty:") { format!("{line},root\n") } else { format!("{line}\n") })
+        .collect();
+    let group_file = host.directory.join("group");
+    std::fs::write(&group_file, groups).expect("the lab's directory is ours");
+    host.bind(&group_file, Path::new("/etc/group"));
+    host.run(&["mkdir", "-p", "/run/frr"]);
+    let mut zebra = host.daemon(program("/usr/lib/frr/zebra"));
+    zebra.args(FRR_OPTIONS).args(["-f", "/dev/null", "-i", "/run/frr/zebra.pid"]);
+    let mut zebra =
+        Process::start(zebra, &host.directory.join(format!("{tag}-zebra.log"))).expect("zebra starts");
+    zebra
+        .wait_for_output("starting", Duration::from_secs(20))
+        .unwrap_or_else(|error| panic!("{}", error.text));
+    zebra
 }
 
 fn program(name: &str) -> PathBuf {

@@ -147,6 +147,8 @@ pub struct Row {
     pub password: Option<&'static str>,
     /// To the peer instead of the group.
     pub unicast: bool,
+    /// More lines of the instance for each daemon, in keepalived's language.
+    pub extra: fn(Kind) -> &'static str,
 }
 
 impl Row {
@@ -159,6 +161,7 @@ impl Row {
             addresses: vec!["10.77.0.100/24".to_owned()],
             password: None,
             unicast: false,
+            extra: |_| "",
         }
     }
 
@@ -197,6 +200,7 @@ impl Row {
             }),
             nopreempt: false,
             strict: false,
+            extra: String::new(),
         }
     }
 
@@ -233,7 +237,7 @@ impl Actor {
             Side::Worse => (&bed.lab.lb1, &bed.lab.lb2),
             Side::Better => (&bed.lab.lb2, &bed.lab.lb1),
         };
-        let router = row.router(host, other, priority);
+        let router = Router { extra: (row.extra)(kind).to_owned(), ..row.router(host, other, priority) };
         Self { side, kind, router, source: row.source(host, kind), starts: 0, peer: None }
     }
 

@@ -130,7 +130,11 @@ impl Capture {
     pub fn check(&self, message_only: bool) -> Outcome {
         let wanted = self.adverts().len();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/check_pcap.py");
-        let output = std::process::Command::new("python3").arg(script).arg(&self.file).output();
+        let output = std::process::Command::new("python3")
+            .arg(script)
+            .args(["--ah-key", AH_KEY])
+            .arg(&self.file)
+            .output();
         let output = output.map_err(|error| format!("python3: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure(output.status.success(), || {
@@ -148,6 +152,11 @@ impl Capture {
         Ok(())
     }
 }
+
+/// Password of every story with authentication headers.
+pub const AH_KEY: &str = "s3cr3t";
+/// IP protocol of such adverts.
+const AUTHENTICATION_HEADER: u8 = 51;
 
 /// Writes a classic pcap file with nanoseconds.
 struct PcapWriter {
@@ -216,7 +225,7 @@ fn open(stranger: u8) -> io::Result<OwnedFd> {
 
 /// VRRP, ARP and neighbour advertisements, unless the source MAC address ends with the stranger's number.
 /// A flood must cost the capture nothing.
-fn filter(stranger: u8) -> [libc::sock_filter; 14] {
+fn filter(stranger: u8) -> [libc::sock_filter; 15] {
     const WORD: u16 = 0x20;
     const HALF: u16 = 0x28;
     const BYTE: u16 = 0x30;
@@ -225,12 +234,13 @@ fn filter(stranger: u8) -> [libc::sock_filter; 14] {
     let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
     [
         step(WORD, 8, 0, 0),
-        step(EQUAL, stranger.into(), 11, 0),
+        step(EQUAL, stranger.into(), 12, 0),
         step(HALF, 12, 0, 0),
-        step(EQUAL, 0x0806, 8, 0),
-        step(EQUAL, 0x0800, 0, 2),
+        step(EQUAL, 0x0806, 9, 0),
+        step(EQUAL, 0x0800, 0, 3),
         step(BYTE, 23, 0, 0),
-        step(EQUAL, 112, 5, 6),
+        step(EQUAL, 112, 6, 0),
+        step(EQUAL, AUTHENTICATION_HEADER.into(), 5, 6),
         step(EQUAL, 0x86dd, 0, 5),
         step(BYTE, 20, 0, 0),
         step(EQUAL, 112, 2, 0),
@@ -278,10 +288,13 @@ impl Advert {
             [0x08, 0x00] => {
                 let header = usize::from(b.get(14)? & 15) * 4;
                 let total = usize::from(u16::from_be_bytes([*b.get(16)?, *b.get(17)?]));
-                if *b.get(23)? != 112 {
-                    return None;
-                }
-                (ipv4(b.get(26..30)?)?, ipv4(b.get(30..34)?)?, b[22], b.get(14 + header..14 + total)?, 4)
+                let sealed = match *b.get(23)? {
+                    112 => 0,
+                    AUTHENTICATION_HEADER => 24,
+                    _ => return None,
+                };
+                let message = b.get(14 + header + sealed..14 + total)?;
+                (ipv4(b.get(26..30)?)?, ipv4(b.get(30..34)?)?, b[22], message, 4)
             }
             [0x86, 0xdd] => {
                 let length = usize::from(u16::from_be_bytes([*b.get(18)?, *b.get(19)?]));

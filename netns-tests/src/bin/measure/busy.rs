@@ -279,6 +279,7 @@ fn keepalived_conf(realtime: bool, priority: u8, script: Option<&Path>) -> Strin
         addresses: vec![format!("{VIP}/24")],
         password: None,
         unicast: None,
+        extra: String::new(),
         nopreempt: false,
         strict: false,
     };
