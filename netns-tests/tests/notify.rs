@@ -229,29 +229,49 @@ fn read_mails(lab: &Lab) -> Arc<Mutex<Vec<String>>> {
 fn story(lab: &Lab, kind: Kind) -> Outcome<Vec<Step>> {
     let mut stage = Stage::set(lab, kind);
     stage.step(|_| Ok(()))?;
-    stage.step(|stage| Ok(stage.write_value(20)))?;
-    stage.step(|stage| Ok(stage.write_value(0)))?;
+    stage.step(|stage| {
+        stage.write_value(20);
+        Ok(())
+    })?;
+    stage.step(|stage| {
+        stage.write_value(0);
+        Ok(())
+    })?;
     stage.step(|stage| {
         stage.peer = Some(Peer::start_configured(Kind::Keepalived, &stage.lab.lb2, BETTER, "peer"));
         Ok(())
     })?;
-    stage.step(|stage| Ok(stage.write_value(10)))?;
+    stage.step(|stage| {
+        stage.write_value(10);
+        Ok(())
+    })?;
     stage.step(|stage| stage.peer.take().expect("started above").stop())?;
     stage.step(|stage| {
         // The line of the way there is no part of the story.
         stage.write_value(0);
         wait_until("the value is told", SOON, || !stage.fifo.lock().expect("not poisoned").is_empty())?;
         stage.fifo.lock().expect("not poisoned").clear();
-        Ok(stage.write_value(-300))
+        stage.write_value(-300);
+        Ok(())
     })?;
-    stage.step(|stage| Ok(stage.write_value(0)))?;
-    stage.step(|stage| Ok(stage.subject.process.signal(Signal::SIGHUP)))?;
+    stage.step(|stage| {
+        stage.write_value(0);
+        Ok(())
+    })?;
+    stage.step(|stage| {
+        stage.subject.process.signal(Signal::SIGHUP);
+        Ok(())
+    })?;
     stage.step(|stage| {
         let file = stage.directory.join("subject.conf");
         std::fs::write(file, configuration(&stage.directory, false)).expect("it is ours");
-        Ok(stage.subject.process.signal(Signal::SIGHUP))
+        stage.subject.process.signal(Signal::SIGHUP);
+        Ok(())
     })?;
-    stage.step(|stage| Ok(stage.lab.pull(&stage.lab.lb1)))?;
+    stage.step(|stage| {
+        stage.lab.pull(&stage.lab.lb1);
+        Ok(())
+    })?;
     stage.step(|stage| stage.subject.stop())?;
     Ok(stage.steps)
 }
