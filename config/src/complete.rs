@@ -232,7 +232,8 @@ fn complete_instance(
     let tracked = trackers.of_instance(&meant, owner, Some(&interface), diagnostics);
     let mut gratuitous_arp = meant.gratuitous_arp;
     let mut neighbor_advertisements = meant.neighbor_advertisements;
-    if strict && !meant.lower_priority_rounds_written {
+    // Strict mode leaves nothing of it, whatever is written.
+    if strict {
         for announcements in [&mut gratuitous_arp, &mut neighbor_advertisements] {
             announcements.lower_priority_rounds = 0;
             announcements.lower_priority_again_after = None;
@@ -262,8 +263,8 @@ fn complete_instance(
         track_interfaces: tracked.interfaces,
         gratuitous_arp,
         neighbor_advertisements,
-        answer_lower_priority: meant.answer_lower_priority.unwrap_or(!strict),
-        answer_higher_priority: meant.answer_higher_priority.unwrap_or(false),
+        answer_lower_priority: !strict && meant.answer_lower_priority.unwrap_or(true),
+        answer_higher_priority: !strict && meant.answer_higher_priority.unwrap_or(false),
         notify: meant.notify,
         wants_active: master && !owner,
         accept,

@@ -212,7 +212,9 @@ pub(crate) fn first_address(first: &Located<model::Address>, strict: bool, diagn
     }
     let message = "the first IPv6 virtual address is not link-local";
     diagnostics.push(if strict {
-        Diagnostic::error("first-ipv6-address", &first.at, message).expected("an address of fe80::/10 first")
+        Diagnostic::warning("first-ipv6-address", &first.at, message)
+            .expected("an address of fe80::/10 first")
+            .help("strict mode asks for it; keepalived runs all the same")
     } else {
         Diagnostic::notice("first-ipv6-address", &first.at, message)
             .help("RFC 9568 wants an address of fe80::/10 first; keepalived only logs it")

@@ -1,5 +1,6 @@
 //! One line of keepalived.conf: comments, quotes, words, and the second way to split a script's line.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use crate::diagnostic::Location;
@@ -88,6 +89,11 @@ pub(crate) fn strip_comment(line: &[Char]) -> (Vec<Char>, bool) {
                 let escaped = rest.next().expect("peeked");
                 kept.push(Char { meaning: Meaning::Literal, ..escaped });
             }
+            '\\' if next.is_some() => {
+                // What is escaped neither opens nor closes.
+                kept.push(c);
+                kept.push(rest.next().expect("peeked"));
+            }
             '#' | '!' if !quoted && c.meaning != Meaning::Literal => break,
             _ => kept.push(c),
         }
@@ -162,8 +168,8 @@ pub(crate) fn words(line: &Line) -> Vec<Word> {
     words
 }
 
-/// Splits the line of a script-like directive: both kinds of quotes hold words together, and what is
-/// inside is kept with its escapes.
+/// Splits the line of a script-like directive: both kinds of quotes hold words together, and escapes are
+/// replaced; the command is split once more in the same way ([`command_words`]).
 pub(crate) fn script_words(line: &Line) -> Vec<Word> {
     let mut words = Vec::new();
     let chars = &line.chars;
@@ -180,11 +186,9 @@ pub(crate) fn script_words(line: &Line) -> Vec<Word> {
         while let Some(c) = chars.get(i) {
             match (open, c.value) {
                 (_, '\\') => {
-                    word.push('\\');
-                    if let Some(next) = chars.get(i + 1) {
-                        word.push(next.value);
-                        i += 1;
-                    }
+                    let mut rest = chars[i + 1..].iter().map(|c| c.value).peekable();
+                    word.extend(escape(&mut rest));
+                    i = chars.len() - 1 - rest.count();
                 }
                 (Some(quote), value) if quote == value => open = None,
                 (None, quote @ ('"' | '\'')) => {
@@ -225,14 +229,16 @@ pub(crate) fn command_words(command: &str) -> Vec<String> {
                 (_, c) => word.push(c),
             }
         }
+        if open.is_some() {
+            // keepalived takes none of it.
+            return Vec::new();
+        }
         words.push(word);
     }
 }
 
-type Characters<'a> = std::iter::Peekable<std::str::Chars<'a>>;
-
 /// The character behind a backslash; `None` at the end of the command.
-fn escape(rest: &mut Characters<'_>) -> Option<char> {
+fn escape<I: Iterator<Item = char>>(rest: &mut Peekable<I>) -> Option<char> {
     Some(match rest.next()? {
         'a' => '\x07',
         'b' => '\x08',
@@ -242,7 +248,7 @@ fn escape(rest: &mut Characters<'_>) -> Option<char> {
         'r' => '\r',
         't' => '\t',
         'v' => '\x0b',
-        'x' => number(rest, 0, 16, 2),
+        'x' if rest.peek().is_some_and(char::is_ascii_hexdigit) => number(rest, 0, 16, usize::MAX),
         'c' => char::from(rest.next()? as u8 & 0x1f),
         octal @ '0'..='7' => number(rest, u32::from(octal) - u32::from('0'), 8, 2),
         other => other,
@@ -250,11 +256,11 @@ fn escape(rest: &mut Characters<'_>) -> Option<char> {
 }
 
 /// Goes on with at most `most` digits.
-fn number(rest: &mut Characters<'_>, first: u32, radix: u32, most: usize) -> char {
+fn number<I: Iterator<Item = char>>(rest: &mut Peekable<I>, first: u32, radix: u32, most: usize) -> char {
     let mut value = first;
     for _ in 0..most {
         let Some(digit) = rest.peek().and_then(|c| c.to_digit(radix)) else { break };
-        value = value * radix + digit;
+        value = value.wrapping_mul(radix).wrapping_add(digit);
         rest.next();
     }
     char::from((value & 0xff) as u8)

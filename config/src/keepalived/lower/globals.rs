@@ -286,7 +286,8 @@ impl Lower<'_> {
     fn fifo(&mut self, statement: &Statement) {
         let Some(path) = self.required(statement, "a path").map(located) else { return };
         let user = match &statement.parameters()[1..] {
-            [] => None,
+            // Only a user that was named before.
+            [] => self.globals.script_user.clone(),
             words => self.user(words, "the FIFO belongs to the daemon's user"),
         };
         let index = usize::from(statement.keyword() == "vrrp_notify_fifo");

@@ -387,8 +387,23 @@ impl Lower<'_> {
     }
 
     fn announcements(&mut self, own: &Garp, instance: &mut Instance) {
-        let garp = own.or(&self.globals.garp);
+        let global = &self.globals.garp;
         let minimal = self.globals.min_garp;
+        // What the instance says of its own bursts does not count after adverts of lower priority.
+        let lower = Garp {
+            lower_delay: own
+                .lower_delay
+                .or(global.lower_delay)
+                .or(global.delay)
+                .or(own.delay.map(|_| if minimal { 0 } else { 5 })),
+            lower_repeat: own
+                .lower_repeat
+                .or(global.lower_repeat)
+                .or(global.repeat)
+                .or(own.repeat.map(|_| if minimal { 1 } else { 5 })),
+            ..own.clone()
+        };
+        let garp = lower.or(global);
         instance.gratuitous_arp = keepalived_arp(&garp, minimal);
         instance.neighbor_advertisements = if garp.is_default() && !minimal {
             Announcements { packet_gap: garp.gna_interval.unwrap_or_default(), ..neighbor_announcements() }

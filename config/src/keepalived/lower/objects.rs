@@ -23,9 +23,9 @@ impl Lower<'_> {
     pub(super) fn new_object(&mut self, statement: &Statement, kind: Kind) -> Option<Located<String>> {
         let Some(name) = statement.parameter().map(located) else {
             let message = format!("`{}` must have a name", statement.keyword());
-            let finding = Diagnostic::warning("missing-name", statement.at(), message);
+            let finding = Diagnostic::error("missing-name", statement.at(), message);
             self.diagnostics
-                .push(finding.expected("a name behind it").help("it is skipped, as in keepalived"));
+                .push(finding.expected("a name behind it").help("keepalived does not start with it either"));
             return None;
         };
         if let Some(first) = self.tracked.get(&(kind, name.value.clone())) {

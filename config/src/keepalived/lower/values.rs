@@ -20,10 +20,14 @@ pub(super) enum Rest {
 }
 
 impl Lower<'_> {
-    /// The word behind the keyword. keepalived does not start without it.
+    /// The word behind the keyword. Without most of them keepalived does not start; some lines it skips.
     pub(super) fn required<'s>(&mut self, statement: &'s Statement, expected: &str) -> Option<&'s Word> {
         let word = statement.parameter();
-        if word.is_none() {
+        if word.is_none() && may_be_empty(statement.keyword()) {
+            let message = format!("`{}` without a value", statement.keyword());
+            let finding = Diagnostic::warning("missing-parameter", statement.at(), message);
+            self.diagnostics.push(finding.expected(expected).help("the line is ignored, as in keepalived"));
+        } else if word.is_none() {
             let message = format!("`{}` without a value", statement.keyword());
             let finding = Diagnostic::error("missing-parameter", statement.at(), message);
             self.diagnostics.push(
@@ -84,15 +88,30 @@ impl Lower<'_> {
         let expected =
             format!("{unit} from {} to {}, at most {decimals} decimals", range.start(), range.end());
         let digits = leading_number(&word.text, decimals > 0);
-        let Some(time) = parse_seconds(digits) else {
+        let Some(mut time) = parse_seconds(digits) else {
             self.invalid(word, &expected, otherwise);
             return None;
         };
+        // keepalived writes the zeros that are missing behind what it cannot read, so that `2s` is 2 of the
+        // smallest unit. The times of scripts are whole numbers in 2.2.7.
+        let cut = digits.len() != word.text.len();
+        let smallest = cut && !(unit == "seconds" && decimals == 3);
+        if smallest {
+            let units = digits.replace(['.', '+'], "").parse().unwrap_or(0);
+            time = Duration::from_nanos(10u64.pow(9 - decimals.min(9) as u32).saturating_mul(units));
+        }
         if !range.contains(&time.as_secs_f64()) {
             self.invalid(word, &expected, otherwise);
             return None;
         }
-        if digits.len() != word.text.len() {
+        if smallest {
+            let message = format!("`{}` is not a plain number", word.text);
+            let finding = Diagnostic::warning("number-with-rest", &word.at, message).expected("digits alone");
+            let used = format!("{:.decimals$} {unit} is used, as keepalived does", time.as_secs_f64());
+            self.diagnostics.push(finding.help(used));
+            return Some(time);
+        }
+        if cut {
             self.cut_number(word, digits);
         }
         let written = digits.split_once('.').map_or(0, |(_, d)| d.len());
@@ -178,6 +197,42 @@ impl Lower<'_> {
             }
         }
     }
+}
+
+/// Directives that keepalived 2.2.7 reports and skips when nothing stands behind them; it ends with any other.
+fn may_be_empty(keyword: &str) -> bool {
+    matches!(
+        keyword,
+        "router_id"
+            | "notification_email_from"
+            | "smtp_helo_name"
+            | "default_interface"
+            | "startup_script"
+            | "shutdown_script"
+            | "startup_script_timeout"
+            | "shutdown_script_timeout"
+            | "vrrp_delay_after_boot"
+            | "script_user"
+            | "notify_fifo"
+            | "notify_fifo_script"
+            | "vrrp_notify_fifo"
+            | "vrrp_notify_fifo_script"
+            | "vrrp_priority"
+            | "vrrp_rt_priority"
+            | "vrrp_cpu_affinity"
+            | "vrrp_rx_bufs_policy"
+            | "vrrp_rx_bufs_multiplier"
+            | "json_version"
+            | "state_dump_file"
+            | "reload_time_file"
+            | "net_namespace"
+            | "instance"
+            | "script"
+            | "file"
+            | "param_match"
+            | "kernel_rx_buf_size"
+            | "notify_deleted"
+    )
 }
 
 /// Weight 0 is FAULT.

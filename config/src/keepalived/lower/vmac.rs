@@ -140,8 +140,7 @@ impl Lower<'_> {
             self.diagnostics.push(finding.help("it is set on every VMAC in any case, as in keepalived"));
         }
         let mut transmit_on_base = words.transmit_on_base.is_some();
-        if let Some(unicast) = instance.unicast.as_ref().filter(|u| !u.peers.is_empty() && !transmit_on_base)
-        {
+        if let Some(unicast) = instance.unicast.as_ref().filter(|_| !transmit_on_base) {
             let finding =
                 Diagnostic::warning("vmac-with-unicast", &unicast.at, "unicast leaves by the base interface");
             self.diagnostics.push(
