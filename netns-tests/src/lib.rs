@@ -16,12 +16,15 @@
 
 pub mod craft;
 pub mod criteria;
+pub mod dump;
 pub mod host;
 pub mod inject;
 pub mod lab;
+pub mod meaning;
 pub mod observer;
 pub mod peer;
 pub mod process;
+pub mod reference;
 pub mod story;
 mod tell;
 pub mod turn;
