@@ -3,6 +3,8 @@
 //! A tracked script of keepalived.conf that is missing, cannot be executed, or can be changed by others
 //! than root (with `enable_script_security`) is treated as not configured, as keepalived 2.2.7 does. A
 //! check in TOML is never left out: it fails while its script is missing, and an insecure one is an error.
+//! Links are resolved first; with `use_symlink_paths` (keepalived 2.3.0) the path as written is judged beside
+//! the real one, as in 2.4.3.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -22,19 +24,28 @@ enum Verdict {
     Open(PathBuf),
 }
 
+/// How scripts are judged.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// Those that others than root can change are not run as root (`enable_script_security`).
+    security: bool,
+    /// Links in their paths are kept, so they are judged too (`use_symlink_paths`).
+    as_written: bool,
+}
+
 /// Leaves out what keepalived would not run. `optional`: checks that are removed, not refused.
 pub(crate) fn judge(config: &mut Config, optional: &HashSet<String>, diagnostics: &mut Diagnostics) {
-    let security = config.process.script_security;
+    let rules = Rules { security: config.process.script_security, as_written: config.process.symlink_paths };
     let mut removed = HashSet::new();
     for check in &config.checks {
         let Probe::Script(command) = &check.probe else { continue };
-        let verdict = verdict(command);
+        let verdict = verdict(command, rules);
         let is_optional = optional.contains(&check.name);
         let leave = match (&verdict, is_optional) {
             (Verdict::Fine, _) => continue,
             (Verdict::Missing | Verdict::NotExecutable(_), false) => continue,
             (Verdict::Missing | Verdict::NotExecutable(_), true) => true,
-            (Verdict::Open(_), _) => security,
+            (Verdict::Open(_), _) => rules.security,
         };
         let help = match (leave, is_optional) {
             (true, true) => "it is not tracked, as in keepalived",
@@ -49,19 +60,19 @@ pub(crate) fn judge(config: &mut Config, optional: &HashSet<String>, diagnostics
     config.checks.retain(|check| !removed.contains(&check.name));
     for instance in config.instances.iter_mut().map(Arc::make_mut) {
         instance.track_checks.retain(|tracked| !removed.contains(&tracked.check));
-        notify(&mut instance.notify, security, diagnostics);
+        notify(&mut instance.notify, rules, diagnostics);
     }
     for group in &mut config.sync_groups {
         group.track_checks.retain(|tracked| !removed.contains(&tracked.check));
-        notify(&mut group.notify, security, diagnostics);
+        notify(&mut group.notify, rules, diagnostics);
     }
     let fifos = config.fifos.iter_mut().map(|fifo| &mut fifo.script);
     for slot in fifos.chain([&mut config.process.startup, &mut config.process.shutdown]) {
-        told(slot, security, diagnostics);
+        told(slot, rules, diagnostics);
     }
 }
 
-fn notify(notify: &mut Notify, security: bool, diagnostics: &mut Diagnostics) {
+fn notify(notify: &mut Notify, rules: Rules, diagnostics: &mut Diagnostics) {
     for slot in [
         &mut notify.any,
         &mut notify.master,
@@ -71,24 +82,24 @@ fn notify(notify: &mut Notify, security: bool, diagnostics: &mut Diagnostics) {
         &mut notify.deleted,
         &mut notify.master_rx_lower_priority,
     ] {
-        told(slot, security, diagnostics);
+        told(slot, rules, diagnostics);
     }
 }
 
 /// A script that is told of changes. One that is missing now may be there when it is needed.
-fn told(slot: &mut Option<Command>, security: bool, diagnostics: &mut Diagnostics) {
+fn told(slot: &mut Option<Command>, rules: Rules, diagnostics: &mut Diagnostics) {
     let Some(command) = slot else { return };
-    let verdict = verdict(command);
+    let verdict = verdict(command, rules);
     if !matches!(verdict, Verdict::Open(_)) {
         return;
     }
-    let help = if security {
+    let help = if rules.security {
         "it is not run, as in keepalived"
     } else {
         "it runs; with script security it would not"
     };
-    report(command, &verdict, security, false, help, diagnostics);
-    if security {
+    report(command, &verdict, rules.security, false, help, diagnostics);
+    if rules.security {
         *slot = None;
     }
 }
@@ -122,7 +133,7 @@ fn report(
     diagnostics.push(finding.help(help));
 }
 
-fn verdict(command: &Command) -> Verdict {
+fn verdict(command: &Command, rules: Rules) -> Verdict {
     let Some((file, about)) = find(&command.program) else { return Verdict::Missing };
     let (uid, gid) = match &command.user {
         Some(user) => (user.uid, user.gid),
@@ -142,7 +153,7 @@ fn verdict(command: &Command) -> Verdict {
     if uid != 0 && gid != 0 && !set_id_root {
         return Verdict::Fine;
     }
-    match open_part(&file) {
+    match open_part(&file, rules.as_written) {
         Some(part) => Verdict::Open(part),
         None => Verdict::Fine,
     }
@@ -160,14 +171,21 @@ fn find(program: &Path) -> Option<(PathBuf, std::fs::Metadata)> {
     std::env::split_paths(&std::env::var_os("PATH")?).find_map(|folder| regular(folder.join(program)))
 }
 
-/// The first part of the real path, symbolic links resolved, that others than root can write.
-fn open_part(file: &Path) -> Option<PathBuf> {
+/// The first part of the real path, symbolic links resolved, that others than root can write. `as_written`: or
+/// of the path as it is written, because whoever can replace a link there chooses what runs.
+fn open_part(file: &Path, as_written: bool) -> Option<PathBuf> {
     let Ok(real) = file.canonicalize() else { return Some(file.to_owned()) };
+    let written = if as_written { std::path::absolute(file).ok() } else { None };
     let open = |part: &&Path| {
-        std::fs::symlink_metadata(part)
-            .map_or(true, |about| is_open(about.is_dir(), about.mode(), about.uid(), about.gid()))
+        // Of a link only its owner counts: its mode lets everybody.
+        let judged = |about: std::fs::Metadata| match about.is_symlink() {
+            true => about.uid() != 0,
+            false => is_open(about.is_dir(), about.mode(), about.uid(), about.gid()),
+        };
+        std::fs::symlink_metadata(part).map_or(true, judged)
     };
-    real.ancestors().find(open).map(Path::to_owned)
+    let written = written.iter().flat_map(|path| path.ancestors());
+    written.chain(real.ancestors()).find(open).map(Path::to_owned)
 }
 
 /// keepalived's rule: owner not root, or writable for a group other than root's or for others, where a
@@ -196,5 +214,24 @@ mod tests {
         assert!(is_open(true, 0o777, 0, 0), "a folder");
         assert!(!is_open(true, 0o1777, 0, 0), "a sticky folder");
         assert!(is_open(true, 0o755, 65534, 0), "the owner of a folder");
+    }
+
+    /// A link of root's in a folder that everybody can write, to a program of root's.
+    #[test]
+    fn link_that_others_can_replace_counts_when_paths_stay_as_written() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // All parts must be root's to begin with.
+        }
+        let folder = tempfile::tempdir_in("/run").unwrap();
+        let open = folder.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let link = open.join("check");
+        std::os::unix::fs::symlink("/usr/bin/env", &link).unwrap();
+        assert_eq!(open_part(&link, false), None, "what it leads to is root's");
+        assert_eq!(open_part(&link, true), Some(open));
+        let kept = folder.path().join("check");
+        std::os::unix::fs::symlink("/usr/bin/env", &kept).unwrap();
+        assert_eq!(open_part(&kept, true), None, "nobody else can replace this one");
     }
 }
