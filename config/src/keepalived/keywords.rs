@@ -335,8 +335,8 @@ const GLOBAL: &[Keyword] = &[
     word("lvs_netlink_cmd_rcv_bufs_force", NotNeeded),
     word("lvs_netlink_monitor_rcv_bufs", NotNeeded),
     word("lvs_netlink_monitor_rcv_bufs_force", NotNeeded),
-    word("process_monitor_rcv_bufs", NotNeeded),
-    word("process_monitor_rcv_bufs_force", NotNeeded),
+    word("process_monitor_rcv_bufs", Meaning),
+    word("process_monitor_rcv_bufs_force", Instead("the size is set beyond the kernel's limit in any case")),
     // Top-level words that keepalived also takes here.
     word("net_namespace", Meaning),
     word("net_namespace_ipvs", Forwarder),

@@ -116,6 +116,8 @@ impl Door<'_> {
         made.reload_time_file = self.path(&mut table, "reload_time_file").map(|path| path.value);
         made.reload_repeat = self.on(&mut table, "reload_repeat");
         made.reload_file = self.path(&mut table, "reload_file").map(|path| path.value);
+        let buffer = self.integer(&mut table, "process_events_buffer", 1..=MOST_BUFFER);
+        made.process_monitor_buffer = buffer.map(|bytes| bytes.value);
         made.fifo_states_on_reload = self.on(&mut table, "fifo_states_on_reload");
         self.first_to_set("process", &table.at);
         self.model.process = made;

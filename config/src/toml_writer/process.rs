@@ -54,6 +54,7 @@ pub(super) fn process(process: &Process) -> String {
     path(&mut text, "reload_time_file", process.reload_time_file.as_ref());
     flag(&mut text, "reload_repeat", process.reload_repeat, false);
     path(&mut text, "reload_file", process.reload_file.as_ref());
+    optional(&mut text, "process_events_buffer", process.process_monitor_buffer);
     flag(&mut text, "fifo_states_on_reload", process.fifo_states_on_reload, false);
     text
 }

@@ -113,6 +113,11 @@ impl Lower<'_> {
             "reload_time_file" => {
                 self.model.process.reload_time_file = self.text(statement, "a path").map(Into::into);
             }
+            "process_monitor_rcv_bufs" => {
+                let bytes = self.whole(statement, 1..=i64::from(i32::MAX));
+                let bytes = bytes.and_then(|bytes| u32::try_from(bytes).ok());
+                self.model.process.process_monitor_buffer = bytes;
+            }
             "reload_repeat" => {
                 self.model.process.reload_repeat = self.boolean(statement).is_some_and(|on| on.value);
             }
