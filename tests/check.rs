@@ -109,6 +109,66 @@ fn a_missing_interface_is_a_warning_here_and_nothing_elsewhere() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}: no problems\n", path.display()));
 }
 
+/// A master of priority 150 whose check takes off 20, and a backup of 100.
+#[test]
+fn a_weight_that_moves_nothing_is_told_when_the_peer_is_known() {
+    let instance = |priority| {
+        let tracked = GOOD.replace(
+            "priority 100",
+            &format!("priority {priority}\n    track_script {{\n        up\n    }}"),
+        );
+        format!("vrrp_script up {{\n    script /bin/true\n    weight -20\n}}\n{tracked}")
+    };
+    let (_here, path) = written("lb1.conf", &instance(150));
+    let (_there, peer) = written("lb2.conf", &instance(100));
+    let alone = check(&["--elsewhere", "--format", "json"], &path);
+    assert!(!String::from_utf8_lossy(&alone.stdout).contains("weight-moves-nothing"));
+    let output = check(&["--elsewhere", "--format", "json", "--peer", peer.to_str().unwrap()], &path);
+    assert_eq!(output.status.code(), Some(0), "a warning is no failure");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = json["findings"].as_array().unwrap();
+    let finding =
+        found.iter().find(|f| f["code"] == "weight-moves-nothing").unwrap_or_else(|| panic!("{json:#}"));
+    assert_eq!((&finding["line"], &finding["file"]), (&11.into(), &path.display().to_string().into()));
+    assert_eq!(finding["expected"], "weights that take off more than 50");
+    assert!(finding["help"].as_str().is_some_and(|help| !help.is_empty()), "{finding:#}");
+}
+
+#[test]
+fn a_peer_that_cannot_run_is_an_error_at_its_place() {
+    let (_here, path) = written("lb1.conf", GOOD);
+    let (_there, peer) = written("lb2.conf", BAD);
+    let output = check(&["--elsewhere", "--format", "json", "--peer", peer.to_str().unwrap()], &path);
+    assert_eq!(output.status.code(), Some(1));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for finding in json["findings"].as_array().unwrap() {
+        assert_eq!(
+            (&finding["severity"], &finding["file"]),
+            (&"error".into(), &peer.display().to_string().into())
+        );
+    }
+}
+
+#[test]
+fn scripts_are_judged_as_the_daemon_judges_them() {
+    let missing = GOOD.replace(
+        "priority 100",
+        "priority 100\n    notify_stop /nonexistent/told\n    track_script {\n        up\n    }",
+    );
+    let text = format!("vrrp_script up {{\n    script /nonexistent/asked\n}}\n{missing}");
+    let (_directory, path) = written("keepalived.conf", &text);
+    let (code, json) = findings(&path);
+    assert_eq!(code, Some(0), "{json:#}");
+    let told: Vec<_> = json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["code"] == "script-missing")
+        .map(|finding| (finding["line"].as_u64().unwrap(), finding["help"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [(2, "it is not tracked, as in keepalived"), (9, "it cannot be run until it is there")]);
+}
+
 fn timed(file: &Path) -> (Duration, (Option<i32>, Value)) {
     let started = Instant::now();
     let found = findings(file);

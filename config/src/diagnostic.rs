@@ -185,6 +185,18 @@ impl Diagnostics {
         }
     }
 
+    /// Adds the errors of another run, and what is needed to show them.
+    pub(crate) fn take_errors(&mut self, other: Self) {
+        for source in other.sources {
+            if !self.sources.iter().any(|known| known.name == source.name) {
+                self.sources.push(source);
+            }
+        }
+        self.secrets.extend(other.secrets);
+        self.left_out_error |= other.left_out_error;
+        other.list.into_iter().filter(|d| d.severity == Severity::Error).for_each(|error| self.push(error));
+    }
+
     /// The known word that was probably meant, unless there are too many mistakes to look for it.
     pub(crate) fn suggest<'k>(
         &self,
@@ -341,7 +353,8 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
-/// The known word that was probably meant: at most a third of its letters differ.
+/// The known word that was probably meant: at most a third of its letters differ. Of several the first in the
+/// alphabet, so that every run says the same.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.chars().count() < 3 || word.len() > 64 {
         return None;
@@ -350,7 +363,7 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
     known
         .into_iter()
         .filter_map(|candidate| edit_distance(word, candidate, allowed).map(|distance| (distance, candidate)))
-        .min_by_key(|(distance, _)| *distance)
+        .min()
         .map(|(_, candidate)| candidate)
 }
 

@@ -4,34 +4,28 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::lint::commands;
 use crate::ready::{Command, Config, Place, Probe};
 
-/// Warns of interfaces that are missing, and of scripts that are missing or cannot be run.
+mod networks;
+
+/// Warns of interfaces that are missing, of addresses that do not fit their networks, and of scripts that are missing or cannot be run.
 pub(crate) fn check(config: &Config, diagnostics: &mut Diagnostics) {
     if let Ok(interfaces) = interfaces() {
         missing_interfaces(config, &interfaces, diagnostics);
     }
+    networks::check(config, &networks::of_this_host(), diagnostics);
     for check in &config.checks {
         if let Probe::Script(command) = &check.probe {
-            script(command, diagnostics);
+            script(command, "it counts as failed until it is there", diagnostics);
         }
     }
-    for notify in config.instances.iter().map(|i| &i.notify) {
-        let commands = [
-            &notify.any,
-            &notify.master,
-            &notify.backup,
-            &notify.fault,
-            &notify.stop,
-            &notify.deleted,
-            &notify.master_rx_lower_priority,
-        ];
-        for command in commands.into_iter().flatten() {
-            script(command, diagnostics);
-        }
-    }
-    for command in config.fifos.iter().filter_map(|f| f.script.as_ref()) {
-        script(command, diagnostics);
+    let notify =
+        config.instances.iter().map(|i| &i.notify).chain(config.sync_groups.iter().map(|g| &g.notify));
+    let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_ref());
+    let process = [&config.process.startup, &config.process.shutdown].into_iter().flatten();
+    for command in notify.flat_map(commands).chain(fifos).chain(process) {
+        script(command, "it cannot be run until it is there", diagnostics);
     }
 }
 
@@ -64,7 +58,7 @@ fn missing_interfaces(config: &Config, present: &HashSet<String>, diagnostics: &
     }
 }
 
-fn script(command: &Command, diagnostics: &mut Diagnostics) {
+fn script(command: &Command, missing: &str, diagnostics: &mut Diagnostics) {
     let program = &command.program;
     let Some(found) = find(program) else {
         let finding = Diagnostic::warning(
@@ -72,7 +66,7 @@ fn script(command: &Command, diagnostics: &mut Diagnostics) {
             &at(&command.place),
             format!("there is no `{}`", program.display()),
         );
-        diagnostics.push(finding.help("it counts as failed until it is there"));
+        diagnostics.push(finding.help(missing));
         return;
     };
     if !is_executable(&found) {

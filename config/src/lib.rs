@@ -5,7 +5,7 @@
 //! them and reports every problem of a configuration in one run.
 //!
 //! Nothing here opens a socket or asks the network. The host is asked for the users that scripts run as
-//! and for its name, and for interfaces and scripts only when [`LoadOptions::check_host`] says so.
+//! and for its name; for interfaces, their addresses and scripts only when [`LoadOptions::check_host`] says so.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,11 +21,13 @@ pub mod users;
 pub mod written;
 
 mod complete;
+mod findings;
 mod format;
 mod hmac;
 mod host;
 mod iproute;
 mod keepalived;
+mod lint;
 mod places;
 mod scripts;
 mod time;
@@ -43,12 +45,19 @@ pub fn keepalived_keywords() -> String {
     keepalived::keywords_page()
 }
 
+/// `docs/check.md`: the code of every finding and what it means, in Markdown.
+#[must_use]
+pub fn findings_page() -> String {
+    findings::page()
+}
+
 /// How to load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// For `@ID` lines and `${_INSTANCE}` of keepalived.conf. Default: the host name up to its first dot.
     pub config_id: Option<String>,
-    /// Warn of interfaces that are missing on this host, and of scripts that are missing or cannot be run.
+    /// Warn of interfaces that are missing on this host, of addresses that do not fit its networks, and of scripts
+    /// that are missing or cannot be run.
     pub check_host: bool,
     /// Look at the files of scripts, and leave out those that keepalived would not run: missing ones, and
     /// with `enable_script_security` those that others than root can change. For the daemon.
@@ -87,6 +96,42 @@ pub struct Loaded {
 /// read as keepalived.conf, several files as if the first included the others at its end.
 pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
     let mut diagnostics = Diagnostics::default();
+    let config = finish(read(paths, options, &mut diagnostics), options, &mut diagnostics);
+    diagnostics.sort();
+    Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
+}
+
+/// Everything that can be said about a configuration: what [`load`] says, what is legal but cannot be meant,
+/// and what keeps it from working with its peers, each of which is one file of another host.
+///
+/// Of the peers' own findings only errors are kept: each is to be checked by itself.
+pub fn check(paths: &[&Path], peers: &[&Path], options: &LoadOptions) -> Diagnostics {
+    let mut diagnostics = Diagnostics::default();
+    let host = read_host(paths, options, &mut diagnostics);
+    lint::alone(&host, &mut diagnostics);
+    let elsewhere = LoadOptions { check_host: false, judge_scripts: false, ..options.clone() };
+    let mut others = Vec::new();
+    for peer in peers {
+        let mut of_peer = Diagnostics::default();
+        let other = read_host(&[*peer], &elsewhere, &mut of_peer);
+        // One that does not run lacks what its errors left out.
+        others.extend(Some(other).filter(|_| !of_peer.has_errors()));
+        diagnostics.take_errors(of_peer);
+    }
+    lint::among(&host, &others, &mut diagnostics);
+    diagnostics.sort();
+    diagnostics
+}
+
+/// As far as it can run, with the places of what was written.
+fn read_host(paths: &[&Path], options: &LoadOptions, diagnostics: &mut Diagnostics) -> lint::Host {
+    let model = read(paths, options, diagnostics);
+    let written = lint::Written::new(&model);
+    lint::Host { config: finish(model, options, diagnostics), written }
+}
+
+/// What is written in all files.
+fn read(paths: &[&Path], options: &LoadOptions, diagnostics: &mut Diagnostics) -> Model {
     let mut model = Model::default();
     let mut keepalived = Vec::new();
     let mut toml = Vec::new();
@@ -119,18 +164,22 @@ pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
             },
         }
     }
-    keepalived::load(&keepalived, options, &mut model, &mut diagnostics);
+    keepalived::load(&keepalived, options, &mut model, diagnostics);
     for (path, bytes) in &toml {
-        toml::load(path, bytes, options, &mut model, &mut diagnostics);
+        toml::load(path, bytes, options, &mut model, diagnostics);
     }
+    model
+}
+
+/// Every default filled in, and the host asked what the options say.
+fn finish(model: Model, options: &LoadOptions, diagnostics: &mut Diagnostics) -> ready::Config {
     let optional = model.checks.iter().filter(|c| c.only_if_used).map(|c| c.name.value.clone()).collect();
-    let mut config = complete::complete(model, options.host_name(), &options.users, &mut diagnostics);
+    let mut config = complete::complete(model, options.host_name(), &options.users, diagnostics);
     if options.judge_scripts {
-        scripts::judge(&mut config, &optional, &mut diagnostics);
+        scripts::judge(&mut config, &optional, diagnostics);
     }
     if options.check_host {
-        host::check(&config, &mut diagnostics);
+        host::check(&config, diagnostics);
     }
-    diagnostics.sort();
-    Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
+    config
 }

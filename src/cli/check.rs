@@ -13,6 +13,9 @@ use super::output;
 /// Reads the files as `vipd run` would, merged in this order, and lists every problem in them at once, with its
 /// file, line and column, what was expected, and what to do. A file that ends in .toml is TOML; any other is read as
 /// keepalived.conf. Nothing is started or changed.
+///
+/// With the files of the other routers as peers it also says what keeps them from working together: what makes two
+/// of them active at once, and weights that move no address.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,8 +23,11 @@ Examples:
   vipd check /etc/keepalived/keepalived.conf
   vipd check --format json vipd.toml | jq .errors
   vipd check --elsewhere lb2.conf     written for another host
+  vipd check /etc/keepalived/keepalived.conf --peer lb2.conf --peer lb3.conf
 
-Exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong options")]
+docs/check.md lists every finding.
+
+Exit codes: 0 no errors (there may be warnings and notices), 1 errors, 2 wrong options")]
 pub struct Arguments {
     /// Configuration files, merged in this order
     #[arg(required = true, value_name = "FILE")]
@@ -32,6 +38,10 @@ pub struct Arguments {
     /// The files are for another host: do not look for their interfaces and scripts on this one
     #[arg(long)]
     elsewhere: bool,
+    /// The configuration of another router of the same addresses, compared with FILE; may be repeated. Of its own
+    /// problems only errors are shown
+    #[arg(long = "peer", value_name = "FILE")]
+    peers: Vec<PathBuf>,
     /// Keeps `@ID` lines of keepalived.conf [default: the host name up to its first dot]
     #[arg(long, value_name = "ID")]
     config_id: Option<String>,
@@ -50,9 +60,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let options = config::LoadOptions {
         config_id: arguments.config_id.clone(),
         check_host: !arguments.elsewhere,
+        judge_scripts: !arguments.elsewhere,
         ..config::LoadOptions::default()
     };
-    let diagnostics = config::load(&files, &options).diagnostics;
+    let peers: Vec<_> = arguments.peers.iter().map(PathBuf::as_path).collect();
+    let diagnostics = config::check(&files, &peers, &options);
     let text = match arguments.format {
         Format::Human => {
             diagnostics.render_human(output::is_colourful()) + &summary(&files, &diagnostics) + "\n"
