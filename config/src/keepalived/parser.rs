@@ -290,3 +290,67 @@ fn unknown(statement: &Statement, context: Context, diagnostics: &mut Diagnostic
     };
     diagnostics.push(finding);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+
+    use super::keywords::{self, Context};
+    use crate::{LoadOptions, load};
+
+    /// The blocks that lead to each context, from the outermost.
+    fn ways() -> HashMap<Context, Vec<&'static str>> {
+        let mut ways = HashMap::from([(Context::Top, Vec::new())]);
+        let mut open = vec![Context::Top];
+        while let Some(context) = open.pop() {
+            for keyword in keywords::table(context) {
+                let Some(inside) = keyword.block.filter(|inside| !ways.contains_key(inside)) else {
+                    continue;
+                };
+                let mut way = ways[&context].clone();
+                way.push(keyword.name);
+                ways.insert(inside, way);
+                open.push(inside);
+            }
+        }
+        ways
+    }
+
+    /// The last two letters swapped; `None` when that is a word too, or none is meant by so few letters.
+    fn misspelled(word: &str) -> Option<String> {
+        let mut letters: Vec<char> = word.chars().collect();
+        let last = letters.len().checked_sub(2).filter(|last| *last > 0)?;
+        letters.swap(last, last + 1);
+        let wrong: String = letters.into_iter().collect();
+        (wrong != word && keywords::elsewhere(&wrong).is_none()).then_some(wrong)
+    }
+
+    #[test]
+    fn a_misspelled_keyword_of_every_context_is_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keepalived.conf");
+        let mut tried = 0;
+        for (context, way) in ways() {
+            let words: Vec<_> = keywords::table(context).iter().map(|keyword| keyword.name).collect();
+            for word in &words {
+                let Some(wrong) = misspelled(word).filter(|wrong| !words.contains(&wrong.as_str())) else {
+                    continue;
+                };
+                let open: String = way.iter().map(|block| format!("{block} x {{\n")).collect();
+                fs::write(&path, format!("{open}{wrong} 1\n{}", "}\n".repeat(way.len()))).unwrap();
+                let diagnostics = load(&[&path], &LoadOptions::default()).diagnostics;
+                let finding = diagnostics.iter().find(|finding| finding.code == "unknown-keyword");
+                let meant = finding.and_then(|finding| finding.expected.as_deref());
+                // `interface` is as near to `interfacse` as `interfaces` is.
+                let meant = meant.map(|meant| meant.trim_matches(['`', '?']));
+                assert!(
+                    meant.is_some_and(|meant| words.contains(&meant) && word.starts_with(meant)),
+                    "{wrong} in {context:?}: {meant:?}"
+                );
+                tried += 1;
+            }
+        }
+        assert!(tried > 400, "{tried} words");
+    }
+}
