@@ -222,9 +222,11 @@ impl Devices {
         }
         let mut paths = Vec::new();
         if spec.ipv4 && !self.made.contains_key(&spec.name) {
-            for name in ["arp_ignore", "arp_filter"] {
+            // arp_announce (not keepalived 2.2.7): what answers a client leaves by the base, and asking for that client's
+            // MAC in the name of the virtual address would teach it the base's.
+            for (name, value) in [("arp_ignore", "1"), ("arp_filter", "1"), ("arp_announce", "2")] {
                 let path = of_interface("ipv4", &spec.base, name);
-                match self.sysctls.hold(path.clone(), "1") {
+                match self.sysctls.hold(path.clone(), value) {
                     Ok(()) => paths.push(path),
                     Err(error) => refused.push(error),
                 }
