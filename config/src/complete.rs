@@ -212,7 +212,7 @@ fn complete_instance(
     let preempt = preempt(&meant, master, diagnostics);
     let preempt_delay = preempt_delay(&meant, master, preempt, strict, diagnostics);
     let advert_interval = advert_interval(&meant, version, diagnostics);
-    let interface = validate::interface(&meant, diagnostics);
+    let interface = validate::interface(&meant, family, diagnostics);
     let vrid = validate::vrid(&meant, diagnostics);
     let accept = accept(&meant, owner, strict, version, diagnostics);
     let hmac = hmac(&meant, advert_interval, &authentication, diagnostics);
@@ -229,7 +229,8 @@ fn complete_instance(
     let (interface, vrid, transport) = (interface?, vrid?, transport?);
     let (addresses, excluded) = addresses(&mut meant, family, version, strict, &interface, diagnostics);
     let timer_expired_backup = validate::timer_expired_backup(&meant, preempt, diagnostics);
-    let tracked = trackers.of_instance(&meant, owner, Some(&interface), diagnostics);
+    let own = Some(interface.as_str()).filter(|interface| !interface.is_empty());
+    let tracked = trackers.of_instance(&meant, owner, own, diagnostics);
     let mut gratuitous_arp = meant.gratuitous_arp;
     let mut neighbor_advertisements = meant.neighbor_advertisements;
     // Strict mode leaves nothing of it, whatever is written.
@@ -422,7 +423,7 @@ fn transport(
         );
         return Some(Transport::Multicast { group });
     }
-    if strict {
+    if strict && meant.interface.is_some() {
         let finding =
             Diagnostic::error("strict-mode", &unicast.at, "strict mode does not allow unicast peers");
         diagnostics.push(
@@ -529,6 +530,8 @@ fn addresses(
             let message = format!("{ip} is of another family than instance {}", name.value);
             let finding = Diagnostic::warning("address-family", &address.at, message);
             diagnostics.push(finding.help("it is skipped, as in keepalived; put it under `virtual_ipaddress_excluded` or in an instance of its own"));
+        } else if !has_interface(&address, interface, &name, diagnostics) {
+            // Said.
         } else if !seen.insert(ip) {
             let message = format!("{ip} is written twice");
             diagnostics.push(Diagnostic::warning("duplicate", &address.at, message).help("the first counts"));
@@ -547,6 +550,9 @@ fn addresses(
     }
     for address in std::mem::take(&mut meant.excluded) {
         let ip = address.value.address.address;
+        if !has_interface(&address, interface, &name, diagnostics) {
+            continue;
+        }
         if seen.insert(ip) {
             excluded.push(address);
         } else {
@@ -571,6 +577,24 @@ fn addresses(
         VirtualAddress { interface: on, own_vmac, ..address }
     };
     (kept.into_iter().map(finish).collect(), excluded.into_iter().map(finish).collect())
+}
+
+/// An instance without an interface has none for its addresses.
+fn has_interface(
+    address: &Located<model::Address>,
+    interface: &str,
+    name: &Located<String>,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let has = !interface.is_empty() || address.value.interface.is_some();
+    if !has {
+        let ip = address.value.address.address;
+        let message = format!("{ip} has no interface, nor has instance {}", name.value);
+        let finding = Diagnostic::warning("address-without-interface", &address.at, message);
+        diagnostics
+            .push(finding.expected("an interface of its own").help("it is left out, as in keepalived 2.4"));
+    }
+    has
 }
 
 /// An address without options.

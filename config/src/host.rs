@@ -48,7 +48,7 @@ fn missing_interfaces(config: &Config, present: &HashSet<String>, diagnostics: &
         for (interface, place) in
             std::iter::once((&instance.interface, &instance.place)).chain(tracked).chain(addresses)
         {
-            if !present.contains(interface) && told.insert(interface) {
+            if !interface.is_empty() && !present.contains(interface) && told.insert(interface) {
                 let message = format!("instance {}: this host has no interface {interface}", instance.name);
                 let finding = Diagnostic::warning("interface-missing", &at(place), message);
                 diagnostics

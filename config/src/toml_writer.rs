@@ -302,7 +302,8 @@ fn credentials(text: &mut String, credentials: &Credentials) {
 fn instance(instance: &Instance, sessions: &[Bfd]) -> String {
     let mut text = String::new();
     line(&mut text, "name", &quoted(&instance.name));
-    line(&mut text, "interface", &quoted(&instance.interface));
+    let interface = Some(instance.interface.as_str()).filter(|interface| !interface.is_empty());
+    process::word(&mut text, "interface", interface);
     line(&mut text, "vrid", &instance.vrid.to_string());
     if instance.version == Version::V2 {
         line(&mut text, "version", "2");
@@ -514,7 +515,7 @@ fn track(text: &mut String, instance: &Instance, sessions: &[Bfd]) {
         [first, others @ ..] if own(first) => (true, others),
         others => (false, others),
     };
-    flag(text, "track_own_interface", has_own, true);
+    flag(text, "track_own_interface", has_own, !instance.interface.is_empty());
     let entries = track_entries(&instance.track_checks, others, &instance.track_bfd, sessions);
     if !entries.is_empty() {
         line(text, "track", &list(entries));

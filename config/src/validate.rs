@@ -90,15 +90,22 @@ fn exists(kind: &str, name: &Located<String>, known: &HashSet<&str>, diagnostics
     });
 }
 
-/// The interface of an instance.
-pub(crate) fn interface(meant: &model::Instance, diagnostics: &mut Diagnostics) -> Option<String> {
+/// The interface of an instance. Empty: by whatever interface, which unicast from a written source can do.
+pub(crate) fn interface(
+    meant: &model::Instance,
+    family: Family,
+    diagnostics: &mut Diagnostics,
+) -> Option<String> {
     let Some(interface) = &meant.interface else {
+        if needs_no_interface(meant, family) {
+            return without_vmac(meant, diagnostics).then(String::new);
+        }
         let message = format!("instance {} has no interface", meant.name.value);
         let finding = Diagnostic::error("missing-interface", &meant.name.at, message);
         diagnostics.push(
             finding
                 .expected("`interface`")
-                .help("name the network interface that carries the adverts, such as eth0"),
+                .help("name the network interface that carries the adverts, such as eth0; only unicast to peers from a source that is not link-local does without"),
         );
         return None;
     };
@@ -118,6 +125,27 @@ pub(crate) fn interface(meant: &model::Instance, diagnostics: &mut Diagnostics) 
         return None;
     }
     Some(interface.value.clone())
+}
+
+/// keepalived 2.4.3: unicast, and the source is written and means the same on every link.
+pub(crate) fn needs_no_interface(meant: &model::Instance, family: Family) -> bool {
+    let has_peers = meant.unicast.as_ref().is_some_and(|unicast| !unicast.peers.is_empty());
+    let source = meant.source.as_ref().map(|source| source.value);
+    has_peers
+        && source.is_some_and(|source| match source {
+            IpAddr::V4(_) => family == Family::Ipv4,
+            IpAddr::V6(six) => family == Family::Ipv6 && !six.is_unicast_link_local(),
+        })
+}
+
+/// A macvlan needs an interface below it.
+fn without_vmac(meant: &model::Instance, diagnostics: &mut Diagnostics) -> bool {
+    if meant.vmac.is_some() {
+        let message = format!("instance {} has a virtual MAC and no interface", meant.name.value);
+        let finding = Diagnostic::error("vmac-without-interface", &meant.name.at, message);
+        diagnostics.push(finding.expected("`interface` beside it").help("keepalived 2.4 refuses it too"));
+    }
+    meant.vmac.is_none()
 }
 
 /// The virtual router id of an instance; 0 was refused and reported by the door.
@@ -238,8 +266,9 @@ pub(crate) fn virtual_routers(instances: &[Arc<Instance>], diagnostics: &mut Dia
         };
         if let Some(first) = same {
             let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
+            let place = if interface.is_empty() { "any interface" } else { interface };
             let message = format!(
-                "instances {} and {} both use virtual router id {vrid} with {family} on {interface}",
+                "instances {} and {} both use virtual router id {vrid} with {family} on {place}",
                 first.name, instance.name
             );
             let at = Location { place: instance.place.clone(), length: instance.name.chars().count() as u32 };

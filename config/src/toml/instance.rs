@@ -70,6 +70,9 @@ impl Door<'_> {
         instance.strict = self.boolean(&mut table, "strict");
         instance.addresses = self.virtual_addresses(&mut table, "addresses");
         instance.excluded = self.virtual_addresses(&mut table, "excluded");
+        if instance.interface.is_none() && instance.unicast.is_some() {
+            self.interfaces_of_addresses(&mut instance);
+        }
         instance.track_primary = self.boolean(&mut table, "track_own_interface").is_none_or(|on| on.value);
         for value in self.list(&mut table, "track") {
             self.track(value, &mut instance.trackers);
@@ -90,6 +93,21 @@ impl Door<'_> {
         self.network(&mut table, &mut instance);
         self.finish(table);
         self.model.instances.push(instance);
+    }
+
+    /// Where there is none to fall back on.
+    fn interfaces_of_addresses(&mut self, instance: &mut Instance) {
+        for addresses in [&mut instance.addresses, &mut instance.excluded] {
+            addresses.retain(|address| {
+                let has = address.value.interface.is_some();
+                if !has {
+                    let ip = address.value.address.address;
+                    let message = format!("{ip} has no interface, nor has its instance");
+                    self.refuse(&address.at, message, "`{ address, interface }`");
+                }
+                has
+            });
+        }
     }
 
     /// What few need to say.

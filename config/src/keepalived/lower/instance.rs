@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::complete::neighbor_announcements;
+use crate::complete::{family_of, neighbor_announcements};
 use crate::diagnostic::{Diagnostic, Located};
 use crate::model::{FirstState, Instance, Password, Unicast};
 use crate::ready::{Announcements, Command, Notify, OldUnicastChecksum, UnicastPeer};
+use crate::validate::needs_no_interface;
 use crate::written::Statement;
 
 use super::globals::Garp;
@@ -42,9 +43,25 @@ impl Lower<'_> {
             }
         }
         self.finish_vmac(vmac, &mut instance);
+        self.without_interface(&instance);
         instance.lower_priority_rounds_written = garp.lower_repeat.is_some();
         self.announcements(&garp, &mut instance);
         self.model.instances.push(instance);
+    }
+
+    /// keepalived.conf(5) of 2.2.7 allows it with unicast, and 2.2.7 itself ends with `Unknown interface!`; 2.4.3
+    /// does not.
+    fn without_interface(&mut self, instance: &Instance) {
+        let family = instance.source.as_ref().map(|source| family_of(source.value));
+        let needs_none = family.is_some_and(|family| needs_no_interface(instance, family));
+        if instance.interface.is_some() || !needs_none || instance.vmac.is_some() {
+            return;
+        }
+        let message = format!("instance {} names no interface", instance.name.value);
+        let finding = Diagnostic::notice("refused-by-keepalived", &instance.name.at, message);
+        self.diagnostics.push(finding.help(
+            "adverts leave as the routing table says, as in keepalived 2.4; keepalived 2.2.7 does not start with it",
+        ));
     }
 
     fn new_instance(&self, name: Located<String>) -> Instance {
