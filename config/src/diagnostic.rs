@@ -3,8 +3,9 @@
 //! Every finding of one run is kept and shown together. Values that are secret are masked in every
 //! source line that is shown, and no message may quote one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -112,6 +113,17 @@ impl Diagnostic {
         Self { severity, code, message, location: at.clone(), expected: None, help: None }
     }
 
+    fn kind(&self) -> Kind {
+        (self.location.clone(), self.code)
+    }
+
+    /// The same for the same finding.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.location, self.code, &self.message, &self.expected, &self.help).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Says what was expected.
     #[must_use]
     pub fn expected(mut self, expected: impl Into<String>) -> Self {
@@ -142,20 +154,30 @@ impl fmt::Display for Diagnostic {
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// Fingerprints of all that was pushed, and how many there are of each kind.
+    seen: HashSet<u64>,
+    /// How many were pushed, those that were not kept among them.
+    pushed: usize,
+    kinds: HashMap<Kind, usize>,
     sources: Vec<Source>,
-    /// Parts of source lines that are never shown.
-    secrets: Vec<Location>,
+    /// Parts of source lines that are never shown, by file and line.
+    secrets: HashMap<(Arc<str>, u32), Columns>,
     /// Findings over the bound, and whether one of them is an error.
     left_out: usize,
     left_out_error: bool,
 }
+
+/// Where, and which code.
+type Kind = (Location, &'static str);
+/// Columns and lengths.
+type Columns = BTreeSet<(u32, u32)>;
 
 /// More findings of one run are counted, not kept: nobody reads them, and a file of nonsense has many.
 const MOST_FINDINGS: usize = 10_000;
 /// More findings of one kind at one place are folded into one.
 const MOST_OF_A_KIND: usize = 3;
 /// With more findings than this, or more words to choose from, nothing is suggested.
-const MOST_SUGGESTIONS: usize = 1_000;
+const MOST_SUGGESTIONS: usize = 500;
 
 #[derive(Clone, Debug)]
 struct Source {
@@ -175,13 +197,22 @@ impl Source {
 }
 
 impl Diagnostics {
-    /// Adds a finding.
+    /// Adds a finding. One that was there already is dropped, and of those of one kind at one place only a few are
+    /// kept: a line that a loop repeats ten thousand times costs no more than one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if self.list.len() < MOST_FINDINGS {
-            self.list.push(diagnostic);
-        } else {
+        self.pushed += 1;
+        if self.list.len() >= MOST_FINDINGS {
             self.left_out += 1;
             self.left_out_error |= diagnostic.severity == Severity::Error;
+            return;
+        }
+        if !self.seen.insert(diagnostic.fingerprint()) {
+            return;
+        }
+        let count = self.kinds.entry(diagnostic.kind()).or_insert(0);
+        *count += 1;
+        if *count <= MOST_OF_A_KIND || diagnostic.severity == Severity::Error {
+            self.list.push(diagnostic);
         }
     }
 
@@ -203,7 +234,7 @@ impl Diagnostics {
         word: &str,
         known: impl IntoIterator<Item = &'k str>,
     ) -> Option<&'k str> {
-        let few = self.list.len() < MOST_SUGGESTIONS;
+        let few = self.pushed < MOST_SUGGESTIONS;
         few.then(|| did_you_mean(word, known.into_iter().take(MOST_SUGGESTIONS))).flatten()
     }
 
@@ -235,12 +266,12 @@ impl Diagnostics {
     /// Sorts by file (in the order they were read), line and column.
     pub(crate) fn sort(&mut self) {
         let Self { list, sources, .. } = self;
-        let index = |file: &Arc<str>| sources.iter().position(|s| s.name == *file).unwrap_or(usize::MAX);
+        let order: HashMap<&str, usize> = sources.iter().map(|s| &*s.name).zip(0..).collect();
+        let index = |file: &Arc<str>| order.get(&**file).copied().unwrap_or(usize::MAX);
         list.sort_by_cached_key(|d| {
             let place = &d.location.place;
             (index(&place.file), place.line, place.column, d.severity)
         });
-        list.dedup();
         self.fold();
         if let (Some(last), 1..) = (self.list.last(), self.left_out) {
             let message = format!("{} more findings are left out", self.left_out);
@@ -256,26 +287,18 @@ impl Diagnostics {
     /// A line that a loop repeats two thousand times is wrong once: of more than a few findings of one kind at one
     /// place the first stays, and says how many there are.
     fn fold(&mut self) {
-        let mut kinds: HashMap<(Location, &str), (usize, usize)> = HashMap::new();
-        for (index, finding) in self.list.iter().enumerate() {
-            kinds.entry((finding.location.clone(), finding.code)).or_insert((index, 0)).1 += 1;
-        }
-        kinds.retain(|_, (_, count)| *count > MOST_OF_A_KIND);
+        let mut kinds = std::mem::take(&mut self.kinds);
+        kinds.retain(|_, count| *count > MOST_OF_A_KIND);
         if kinds.is_empty() {
             return;
         }
-        let mut index = 0;
-        self.list.retain_mut(|finding| {
-            let kind = kinds.get(&(finding.location.clone(), finding.code));
-            let this = index;
-            index += 1;
-            match kind {
-                Some((first, count)) if *first == this => {
-                    finding.message += &format!(" (and {} more like this from this line)", count - 1);
-                    true
-                }
-                Some(_) => false,
-                None => true,
+        self.list.retain_mut(|finding| match kinds.get_mut(&finding.kind()) {
+            None => true,
+            Some(0) => false,
+            Some(count) => {
+                finding.message += &format!(" (and {} more like this from this line)", *count - 1);
+                *count = 0;
+                true
             }
         });
     }
@@ -293,27 +316,24 @@ impl Diagnostics {
 
     /// Masks a part of a source line wherever it is shown.
     pub(crate) fn hide(&mut self, secret: Location) {
-        self.secrets.push(secret);
+        let Location { place, length } = secret;
+        self.secrets.entry((place.file, place.line)).or_default().insert((place.column, length));
     }
 
     /// The line as it may be shown: secrets are masked, character by character.
     fn shown_line(&self, place: &Place) -> Option<String> {
         let source = self.sources.iter().find(|s| s.name == place.file)?;
         let line = source.line(place.line)?;
-        let hidden: Vec<_> = self
-            .secrets
-            .iter()
-            .filter(|s| s.place.file == place.file && s.place.line == place.line)
-            .map(|s| s.place.column..s.place.column + s.length)
-            .collect();
-        if hidden.is_empty() {
+        let Some(hidden) = self.secrets.get(&(place.file.clone(), place.line)) else {
             return Some(line.to_owned());
+        };
+        let mut masked: Vec<char> = line.chars().collect();
+        for (column, length) in hidden {
+            let start = (*column as usize).saturating_sub(1).min(masked.len());
+            let end = (start + *length as usize).min(masked.len());
+            masked[start..end].fill('*');
         }
-        let masked = line.chars().zip(1u32..).map(|(c, column)| {
-            let secret = hidden.iter().any(|range| range.contains(&column));
-            if secret { '*' } else { c }
-        });
-        Some(masked.collect())
+        Some(masked.into_iter().collect())
     }
 
     /// For programs: an object with the list of findings and the number of each severity.
@@ -353,30 +373,54 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
+/// Longer words are not compared.
+const MOST_COMPARED: usize = 64;
+
 /// The known word that was probably meant: at most a third of its letters differ. Of several the first in the
 /// alphabet, so that every run says the same.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if word.chars().count() < 3 || word.len() > 64 {
-        return None;
-    }
-    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    let letters = Letters::of(word).filter(|letters| letters.all().len() >= 3)?;
+    let allowed = (letters.all().len() / 3).clamp(1, 3);
     known
         .into_iter()
-        .filter_map(|candidate| edit_distance(word, candidate, allowed).map(|distance| (distance, candidate)))
+        .filter_map(|candidate| {
+            let distance = edit_distance(letters.all(), Letters::of(candidate)?.all(), allowed)?;
+            Some((distance, candidate))
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }
 
+/// The characters of a short word, without the heap: a file of nonsense has many words to compare.
+struct Letters([char; MOST_COMPARED], usize);
+
+impl Letters {
+    fn of(word: &str) -> Option<Self> {
+        let mut letters = Self(['\0'; MOST_COMPARED], 0);
+        if word.len() > MOST_COMPARED {
+            return None;
+        }
+        for letter in word.chars() {
+            letters.0[letters.1] = letter;
+            letters.1 += 1;
+        }
+        Some(letters)
+    }
+
+    fn all(&self) -> &[char] {
+        &self.0[..self.1]
+    }
+}
+
 /// Insertions, deletions, substitutions and swaps of neighbours that lead from `a` to `b`, if they are at most
-/// so many.
-fn edit_distance(a: &str, b: &str, most: usize) -> Option<usize> {
-    if a.chars().count().abs_diff(b.chars().count()) > most {
+/// so many. Words of at most 64 characters.
+fn edit_distance(a: &[char], b: &[char], most: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > most {
         return None;
     }
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before_last: Vec<usize> = vec![usize::MAX; b.len() + 1];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    let mut row = vec![0; b.len() + 1];
+    let mut before_last = [usize::MAX; MOST_COMPARED + 1];
+    let mut last: [usize; MOST_COMPARED + 1] = std::array::from_fn(|i| i);
+    let mut row = [0; MOST_COMPARED + 1];
     for i in 1..=a.len() {
         row[0] = i;
         for j in 1..=b.len() {
@@ -388,11 +432,11 @@ fn edit_distance(a: &str, b: &str, most: usize) -> Option<usize> {
             row[j] = best;
         }
         // Later rows come from these two and never get better.
-        if row.iter().chain(&last).all(|distance| *distance > most) {
+        let rows = row[..=b.len()].iter().chain(&last[..=b.len()]);
+        if rows.min().is_some_and(|distance| *distance > most) {
             return None;
         }
-        std::mem::swap(&mut before_last, &mut last);
-        std::mem::swap(&mut last, &mut row);
+        (before_last, last) = (last, row);
     }
     Some(last[b.len()]).filter(|distance| *distance <= most)
 }
@@ -403,8 +447,13 @@ mod tests {
 
     #[test]
     fn swapped_letters_are_one_mistake() {
-        assert_eq!(edit_distance("vvrp_script", "vrrp_script", 3), Some(1));
-        assert_eq!(edit_distance("prioirty", "priority", 3), Some(1));
+        let distance = |a: &str, b: &str| {
+            let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+            edit_distance(&a, &b, 3)
+        };
+        assert_eq!(distance("vvrp_script", "vrrp_script"), Some(1));
+        assert_eq!(distance("prioirty", "priority"), Some(1));
+        assert_eq!(distance("prioritées", "priorities"), Some(1));
         assert_eq!(
             did_you_mean("lvs_sync_daemon_inteface", ["lvs_sync_daemon_interface"]),
             Some("lvs_sync_daemon_interface")

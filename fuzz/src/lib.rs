@@ -26,8 +26,8 @@ pub use random::Random;
 pub const MOST_BYTES: usize = 64 * 1024;
 /// Processor time for one of these.
 const MOST_TIME: Duration = Duration::from_millis(100);
-/// And for one with loops or definitions: two lines of it make thousands of instances.
-const MOST_TIME_OF_LOOPS: Duration = Duration::from_secs(2);
+/// And for one with loops: two lines of it make thousands of instances.
+const MOST_TIME_OF_LOOPS: Duration = Duration::from_secs(1);
 /// Memory while one of these is read, above what there was before.
 const MOST_MEMORY: usize = 256 << 20;
 

@@ -24,6 +24,10 @@ impl Scope {
         Self([self.0.as_slice(), &variables].concat())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
@@ -54,7 +58,10 @@ impl Reader<'_> {
         if let Some(at) = loop_keyword(&line.chars) {
             return self.write_out_loop(&line, at, scope, depth);
         }
-        let part = |chars: &[Char]| Line { chars: lexer::trim(chars).to_vec(), ..line.clone() };
+        if lexer::find_brace(&line.chars).is_none() {
+            return self.replace(line, scope, depth);
+        }
+        let part = |chars: &[Char]| line.with(lexer::trim(chars).to_vec());
         let mut rest = line.chars.as_slice();
         while let Some(brace) = lexer::find_brace(rest) {
             self.replace(part(&rest[..brace]), scope, depth);
@@ -75,6 +82,10 @@ impl Reader<'_> {
 
     /// Replaces the definitions of a line that has no brace of its own.
     fn replace(&mut self, line: Line, scope: &Scope, depth: usize) {
+        if line.chars.iter().all(|c| c.value != '$' && c.meaning != Meaning::Comment) {
+            self.spend(&line, false);
+            return self.push_text(line);
+        }
         let mut done: Vec<Char> = Vec::with_capacity(line.chars.len());
         let mut replaced = false;
         let mut i = 0;
@@ -118,9 +129,10 @@ impl Reader<'_> {
             }
             i = end;
         }
-        let chars = lexer::strip_late_comment(&done).to_vec();
-        let line = Line { chars, ..line };
-        self.spend(&line);
+        let kept = lexer::strip_late_comment(&done).len();
+        done.truncate(kept);
+        let line = Line { chars: done, ..line };
+        self.spend(&line, replaced && scope.is_empty());
         if replaced && (loop_keyword(&line.chars).is_some() || has_reference(self, &line.chars, scope)) {
             return self.expand_line(line, scope, depth + 1);
         }
@@ -128,7 +140,14 @@ impl Reader<'_> {
     }
 
     /// The braces of a definition's value count as if they were written here.
-    fn push_text(&mut self, line: Line) {
+    fn push_text(&mut self, mut line: Line) {
+        if lexer::find_brace(&line.chars).is_none() {
+            lexer::trim_in_place(&mut line.chars);
+            if !line.chars.is_empty() {
+                self.push_piece(Piece::Text(line));
+            }
+            return;
+        }
         let mut rest = lexer::trim(&line.chars);
         while let Some(brace) = lexer::find_brace(rest) {
             self.push_words(&line, &rest[..brace]);
@@ -141,7 +160,7 @@ impl Reader<'_> {
     fn push_words(&mut self, line: &Line, chars: &[Char]) {
         let chars = lexer::trim(chars);
         if !chars.is_empty() {
-            self.push_piece(Piece::Text(Line { chars: chars.to_vec(), ..line.clone() }));
+            self.push_piece(Piece::Text(line.with(chars.to_vec())));
         }
     }
 
@@ -150,33 +169,41 @@ impl Reader<'_> {
     fn feed_lines(
         &mut self,
         name: &str,
-        definition: &Definition,
+        definition: &Arc<Definition>,
         line: &Line,
         before: Vec<Char>,
         place: Char,
         scope: &Scope,
         depth: usize,
     ) {
+        let at = || line.location(&[place]);
+        if self.feeding.iter().any(|outer| Arc::ptr_eq(outer, definition)) {
+            let finding =
+                Diagnostic::error("definition-loop", &at(), format!("`${name}` is used within itself"));
+            self.diagnostics.push(finding.help("it is left out here; delete it, or its `\\` too many"));
+            return;
+        }
         if depth > MOST_DEPTH {
-            let at = line.location(&[place]);
             let message =
                 format!("more than {MOST_DEPTH} definitions within definitions, the last is `${name}`");
             self.diagnostics
-                .push(Diagnostic::error("definition-loop", &at, message).help("does it use itself?"));
+                .push(Diagnostic::error("definition-loop", &at(), message).help("does it use itself?"));
             return;
         }
+        self.feeding.push(definition.clone());
         let mut before = before;
         for value in &definition.lines {
             if self.is_exhausted() {
-                return;
+                break;
             }
             let moved = value.iter().map(|c| Char { value: c.value, meaning: c.meaning, ..place });
             let chars: Vec<Char> = std::mem::take(&mut before).into_iter().chain(moved).collect();
-            self.feed_line(Line { file: line.file.clone(), number: line.number, chars }, scope, depth + 1);
+            self.feed_line(line.with(chars), scope, depth + 1);
         }
-        if !lexer::trim(&before).is_empty() {
-            self.feed_line(Line { chars: before, ..line.clone() }, scope, depth + 1);
+        if !self.is_exhausted() && !lexer::trim(&before).is_empty() {
+            self.feed_line(line.with(before), scope, depth + 1);
         }
+        self.feeding.pop();
     }
 
     fn look_up(&mut self, name: &str, line: &Line, place: Char, scope: &Scope) -> Reference {
@@ -229,15 +256,16 @@ impl Reader<'_> {
     }
 
     fn unknown_definition(&mut self, name: &str, line: &Line, start: usize, end: usize) {
+        if self.unknown.contains(name) {
+            return;
+        }
         let braced = line.chars[start + 1].value == '{';
         let keyword = lexer::words(line).into_iter().next().map(|w| w.text).unwrap_or_default();
         // In a command `$` may be meant for somebody else, and a password may begin with one.
         if !braced && (super::keywords::is_script(&keyword) || super::keywords::is_secret(&keyword)) {
             return;
         }
-        if !self.unknown.insert(name.to_owned()) {
-            return;
-        }
+        self.unknown.insert(name.to_owned());
         let at = line.location(&line.chars[start..end]);
         let finding = Diagnostic::warning("unknown-definition", &at, format!("`${name}` is not defined"));
         self.diagnostics.push(finding.help(format!("it stays as written; define it before with `${name}=VALUE` at the start of a line, or fill the placeholder in")));
@@ -269,7 +297,7 @@ impl Reader<'_> {
                 return;
             }
         };
-        let rest = Line { chars: lexer::trim(&line.chars[close + 1..]).to_vec(), ..line.clone() };
+        let rest = line.with(lexer::trim(&line.chars[close + 1..]).to_vec());
         for variables in rounds {
             if self.is_exhausted() {
                 return;

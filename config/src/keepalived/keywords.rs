@@ -3,6 +3,9 @@
 //! A keyword that is not in these tables is unknown; one that is known and has no meaning yet says so at
 //! its place.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 pub(crate) mod line;
 
 /// What may stand in a block.
@@ -114,20 +117,27 @@ pub(crate) fn find(context: Context, name: &str) -> Option<&'static Keyword> {
     table(context).iter().find(|keyword| keyword.name == name)
 }
 
+/// Where words that are known in few contexts belong. In this order: a word counts for the first.
+const PLACES: [(Context, &str); 9] = [
+    (Context::Top, "the top level"),
+    (Context::Global, "`global_defs`"),
+    (Context::Instance, "`vrrp_instance`"),
+    (Context::Script, "`vrrp_script`"),
+    (Context::SyncGroup, "`vrrp_sync_group`"),
+    (Context::Authentication, "`authentication`"),
+    (Context::VirtualServer, "`virtual_server`"),
+    (Context::RealServer, "`real_server`"),
+    (Context::Checker, "a checker"),
+];
+
 /// A context in which a word is known, other than the one it stood in.
 pub(crate) fn elsewhere(name: &str) -> Option<&'static str> {
-    const CONTEXTS: [(Context, &str); 9] = [
-        (Context::Top, "the top level"),
-        (Context::Global, "`global_defs`"),
-        (Context::Instance, "`vrrp_instance`"),
-        (Context::Script, "`vrrp_script`"),
-        (Context::SyncGroup, "`vrrp_sync_group`"),
-        (Context::Authentication, "`authentication`"),
-        (Context::VirtualServer, "`virtual_server`"),
-        (Context::RealServer, "`real_server`"),
-        (Context::Checker, "a checker"),
-    ];
-    CONTEXTS.iter().find(|(context, _)| find(*context, name).is_some()).map(|(_, place)| *place)
+    static ALL: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+        let words = |(context, place)| table(context).iter().map(move |keyword| (keyword.name, place));
+        // The first place of a word stays.
+        PLACES.into_iter().rev().flat_map(words).collect()
+    });
+    ALL.get(name).copied()
 }
 
 /// A directive whose line is split as a command.

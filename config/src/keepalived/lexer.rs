@@ -42,6 +42,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// Other characters in the place of this line.
+    pub fn with(&self, chars: Vec<Char>) -> Self {
+        Self { file: self.file.clone(), number: self.number, chars }
+    }
+
     pub fn location(&self, chars: &[Char]) -> Location {
         let column = chars.first().map_or(1, |c| c.column);
         let end = chars.iter().map(|c| c.column + c.width).max().unwrap_or(column);
@@ -70,6 +75,16 @@ pub(crate) fn trim(chars: &[Char]) -> &[Char] {
     let start = chars.iter().position(|c| !blank(c)).unwrap_or(chars.len());
     let end = chars.iter().rposition(|c| !blank(c)).map_or(start, |last| last + 1);
     &chars[start..end]
+}
+
+/// Cuts blanks at both ends, in place.
+pub(crate) fn trim_in_place(chars: &mut Vec<Char>) {
+    let kept = trim(chars).len();
+    let start = chars.iter().take_while(|c| c.value.is_ascii_whitespace()).count();
+    if start > 0 && kept > 0 {
+        chars.drain(..start);
+    }
+    chars.truncate(kept);
 }
 
 /// Cuts the comment. `#` and `!` begin one anywhere outside double quotes, also within a word; `\#` and
@@ -101,13 +116,13 @@ pub(crate) fn strip_comment(line: &[Char]) -> (Vec<Char>, bool) {
     (trim(&kept).to_vec(), quoted)
 }
 
-/// Cuts only a comment that a definition began.
+/// Cuts only a comment that a definition began; what is left begins where the line does.
 pub(crate) fn strip_late_comment(line: &[Char]) -> &[Char] {
     let mut quoted = false;
     for (i, c) in line.iter().enumerate() {
         match c.value {
             '"' => quoted = !quoted,
-            _ if c.meaning == Meaning::Comment && !quoted => return trim(&line[..i]),
+            _ if c.meaning == Meaning::Comment && !quoted => return &line[..i],
             _ => {}
         }
     }

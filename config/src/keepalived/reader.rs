@@ -27,6 +27,10 @@ const KEEPALIVED_LINE_BYTES: usize = 1023;
 const MOST_LINES: usize = 400_000;
 /// Characters that a configuration may grow to through definitions and loops.
 const MOST_CHARACTERS: usize = 6 << 20;
+/// Characters that definitions may grow to without a loop, where the files are small, and for each byte of larger
+/// ones. Loops are written to make much of little; definitions that do are most often a mistake.
+const LEAST_GROWTH: usize = 1 << 20;
+const MOST_GROWTH: usize = 16;
 /// Definitions within definitions.
 pub(super) const MOST_DEPTH: usize = 24;
 /// Files within files.
@@ -63,6 +67,12 @@ pub(crate) struct Reader<'a> {
     pub(super) unknown: HashSet<String>,
     pieces: Vec<Piece>,
     characters: usize,
+    /// Of these, out of definitions without a loop.
+    grown: usize,
+    /// Bytes of all files.
+    read: usize,
+    /// Definitions of several lines that are being read, outermost first.
+    pub(super) feeding: Vec<Arc<Definition>>,
     exhausted: bool,
     /// The files that are being read, outermost first.
     open: Vec<PathBuf>,
@@ -88,6 +98,9 @@ impl<'a> Reader<'a> {
             unknown: HashSet::new(),
             pieces: Vec::new(),
             characters: 0,
+            grown: 0,
+            read: 0,
+            feeding: Vec::new(),
             exhausted: false,
             open: Vec::new(),
             included: 0,
@@ -104,6 +117,7 @@ impl<'a> Reader<'a> {
         let file: Arc<str> = path.display().to_string().into();
         let text: Arc<str> = String::from_utf8_lossy(bytes).into();
         self.diagnostics.add_source(&file, text.clone());
+        self.read += bytes.len();
         let zeros = bytes.iter().filter(|b| **b == 0).count();
         if zeros > 3 {
             let message = format!("not a text file: {zeros} of its {} bytes are zero", bytes.len());
@@ -220,8 +234,9 @@ impl<'a> Reader<'a> {
     }
 
     fn feed(&mut self, line: Line, scope: &Scope, depth: usize) -> Option<Unfinished> {
-        let line = Line { chars: lexer::trim(&line.chars).to_vec(), ..line };
-        self.spend(&line);
+        let mut line = line;
+        lexer::trim_in_place(&mut line.chars);
+        self.spend(&line, depth > 0 && scope.is_empty());
         if self.exhausted || line.chars.is_empty() {
             return None;
         }
@@ -293,10 +308,13 @@ impl<'a> Reader<'a> {
         self.pieces.push(piece);
     }
 
-    /// Counts what definitions and loops grow to.
-    pub(super) fn spend(&mut self, line: &Line) {
-        self.characters += line.chars.len() + 1;
-        if self.characters > MOST_CHARACTERS {
+    /// Counts what definitions and loops grow to. `grown`: out of definitions, without a loop.
+    pub(super) fn spend(&mut self, line: &Line, grown: bool) {
+        let characters = line.chars.len() + 1;
+        self.characters += characters;
+        self.grown += if grown { characters } else { 0 };
+        let most_grown = LEAST_GROWTH.max(self.read.saturating_mul(MOST_GROWTH));
+        if self.characters > MOST_CHARACTERS || self.grown > most_grown {
             self.exhaust(&line.whole());
         }
     }
@@ -305,7 +323,8 @@ impl<'a> Reader<'a> {
         if !self.exhausted {
             self.exhausted = true;
             let message = format!(
-                "definitions and loops grow to more than {MOST_LINES} lines or {MOST_CHARACTERS} characters"
+                "definitions grow to more than {} characters, or with loops to {MOST_LINES} lines or {MOST_CHARACTERS}",
+                LEAST_GROWTH.max(self.read.saturating_mul(MOST_GROWTH)).min(MOST_CHARACTERS)
             );
             self.diagnostics
                 .push(Diagnostic::error("too-large", at, message).help("nothing behind this is read"));
