@@ -101,6 +101,7 @@ pub(crate) fn complete(
         announcement_groups: model.announcement_groups,
         link_delays: model.link_delays,
         process: Process { mail, ..model.process },
+        shown: model.shown,
         ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);

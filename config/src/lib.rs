@@ -90,6 +90,20 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
 }
 
+/// Files that a name stands for, sorted; a name that is no file may be a shell pattern (`keepalived -f`).
+#[must_use]
+pub fn matching_files(pattern: &Path) -> Vec<std::path::PathBuf> {
+    if pattern.exists() {
+        return vec![pattern.to_owned()];
+    }
+    let Some(paths) = pattern.to_str().and_then(|pattern| glob::glob(pattern).ok()) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = paths.filter_map(Result::ok).filter(|path| path.is_file()).take(10_000).collect();
+    paths.sort();
+    paths
+}
+
 /// Loads files, merged in this order.
 ///
 /// TOML is known by its name (`.toml`) or by its tables, haproxy.cfg by its sections; anything else is

@@ -18,6 +18,8 @@ use crate::ready::{
 /// Everything that was written, in all files.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
+    /// For keepalived's data dump.
+    pub shown: crate::ready::Shown,
     /// Name of this router.
     pub router_id: Option<Located<String>>,
     /// Path of the control socket.

@@ -9,6 +9,7 @@ use crate::ready::{Command, Config, Notify, Place, Probe};
 pub fn without_places(mut config: Config) -> Config {
     let file: Arc<str> = "".into();
     let nowhere = Place { file, line: 0, column: 0 };
+    config.shown = crate::ready::Shown::default();
     for check in &mut config.checks {
         check.place = nowhere.clone();
         if let Probe::Script(command) = &mut check.probe {

@@ -15,6 +15,7 @@ mod bfd;
 mod group;
 mod network;
 mod process;
+mod shown;
 mod text;
 
 pub use bfd::{Bfd, Hmac, HmacKey, HmacMode, TrackBfd};
@@ -24,6 +25,7 @@ pub use network::{
     Prefix, Route, RouteOrder, RouteType, Rule, RuleAction, StaticAddress, TrackGroup, Vmac,
 };
 pub use process::{Mail, Process};
+pub use shown::Shown;
 pub(crate) use text::{route_text, rule_text};
 
 /// What nobody asked for is left out of printed configurations.
@@ -95,6 +97,9 @@ pub struct Config {
     /// The daemon as a process.
     #[serde(skip_serializing_if = "is_default")]
     pub process: Process,
+    /// For keepalived's data dump.
+    #[serde(skip)]
+    pub shown: Shown,
 }
 
 impl Config {
@@ -119,6 +124,7 @@ impl Config {
             link_delays: Vec::new(),
             firewall: Firewall::default(),
             process: Process::default(),
+            shown: Shown::default(),
         }
     }
 }

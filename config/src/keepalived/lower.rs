@@ -24,6 +24,7 @@ mod objects;
 mod process;
 mod routes;
 mod rules;
+mod shown;
 mod statics;
 mod trackers;
 mod values;

@@ -83,8 +83,15 @@ impl Garp {
             repeat: self.repeat.or(global.repeat),
             refresh: self.refresh.or(global.refresh),
             refresh_repeat: self.refresh_repeat.or(global.refresh_repeat),
-            lower_delay: self.lower_delay.or(global.lower_delay),
-            lower_repeat: self.lower_repeat.or(global.lower_repeat),
+            // Where the instance says nothing of these, the global values count, be they defaults (2.2.7).
+            lower_delay: self
+                .lower_delay
+                .or(global.lower_delay)
+                .or(self.delay.map(|_| global.delay.unwrap_or(5))),
+            lower_repeat: self
+                .lower_repeat
+                .or(global.lower_repeat)
+                .or(self.repeat.map(|_| global.repeat.unwrap_or(5))),
             interval: self.interval.or(global.interval),
             gna_interval: self.gna_interval.or(global.gna_interval),
         }
@@ -298,6 +305,9 @@ impl Lower<'_> {
 
     /// What can only be said when all of `global_defs` is read.
     pub(super) fn finish_globals(&mut self) {
+        self.model.shown = self.shown();
+        self.model.shown.vrrp_fifo =
+            self.globals.fifos[1].path.as_ref().map(|path| path.value.clone().into());
         for pending in std::mem::take(&mut self.globals.fifos) {
             let Some(path) = pending.path else {
                 if let Some(script) = pending.script {

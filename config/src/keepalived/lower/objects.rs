@@ -54,6 +54,7 @@ impl Lower<'_> {
             check.name.value = unique;
         }
         let tracked = Tracked { check: check.name.value.clone(), effect, place: check.name.at.clone() };
+        self.show_weight(&tracked.check, effect);
         self.tracked.insert((kind, name), tracked);
         self.model.checks.push(check);
     }
