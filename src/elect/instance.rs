@@ -24,7 +24,7 @@ use super::sync::Membership;
 use crate::check::Verdict;
 use crate::hold::{Entry, Link, Links};
 use crate::observe::event::{Fault, Health, Reason, State};
-use crate::observe::status::{AddressStatus, Counters, InstanceStatus, Peer};
+use crate::observe::status::{AddressStatus, Counters, InstanceStatus, Peer, Runtime};
 
 /// Priority of the address owner.
 const OWNER: u8 = 255;
@@ -553,6 +553,11 @@ impl Instance {
                 .collect(),
             entries: self.entries.iter().map(HeldEntry::status).collect(),
             counters: self.counters.clone(),
+            runtime: Runtime {
+                next_timer: self.router.poll_timeout().map(|at| at.saturating_duration_since(now)),
+                interface_index: self.ifindex,
+                descriptor: None,
+            },
         }
     }
 }

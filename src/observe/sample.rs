@@ -51,6 +51,7 @@ pub fn instance(name: &str) -> InstanceStatus {
             announcements_sent: 20,
             ..Counters::default()
         },
+        runtime: Runtime::default(),
     }
 }
 

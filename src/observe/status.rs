@@ -97,6 +97,20 @@ pub struct InstanceStatus {
     pub entries: Vec<EntryStatus>,
     /// Counters.
     pub counters: Counters,
+    /// What only keepalived's data dump shows.
+    #[serde(default)]
+    pub runtime: Runtime,
+}
+
+/// Inner matters of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// Until its next timer; `None` while none runs.
+    pub next_timer: Option<Duration>,
+    /// Index of its interface, while that exists.
+    pub interface_index: Option<u32>,
+    /// Socket of its adverts.
+    pub descriptor: Option<i32>,
 }
 
 /// One sync group.
@@ -185,6 +199,9 @@ pub struct Counters {
     pub transitions: BTreeMap<String, u64>,
     /// Times that the instance became active.
     pub became_active: u64,
+    /// Times that it gave that up, but for the end of the daemon.
+    #[serde(default)]
+    pub released_active: u64,
     /// Gratuitous ARP and neighbour advertisements sent.
     pub announcements_sent: u64,
 }

@@ -44,7 +44,11 @@ impl Loop {
             .order
             .iter()
             .filter_map(|id| {
-                let mut status = self.instances[*id].as_ref()?.status(now, &links);
+                let instance = self.instances[*id].as_ref()?;
+                let mut status = instance.status(now, &links);
+                let socket =
+                    instance.ifindex.and_then(|index| self.sockets.get(&(index, instance.carrier())));
+                status.runtime.descriptor = socket.map(|socket| socket.as_fd().as_raw_fd());
                 status.counters.announcements_sent = self.announcer.sent(*id);
                 status.waits_for = self.waits_for(*id);
                 Some(status)

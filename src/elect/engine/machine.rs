@@ -128,6 +128,8 @@ impl Loop {
         count(&mut instance.counters.transitions, reason.name());
         if to == State::Active {
             instance.counters.became_active += 1;
+        } else if from == State::Active && reason != Reason::Stopped {
+            instance.counters.released_active += 1;
         }
         self.events.send(Kind::Transition {
             instance: instance.config.name.clone(),
