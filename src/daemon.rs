@@ -1,11 +1,13 @@
 //! Builds the rooms from a configuration, wires what flows between them, reloads, stops.
 
+mod dumps;
 mod locks;
+pub mod pid;
 mod plan;
 mod privileges;
+pub mod process;
 mod wiring;
 
-use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,15 +18,20 @@ use config::ready::Config;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::elect::Engine;
 use crate::notify::hook;
 use crate::observe::control::{Control, ControlError};
 use crate::observe::event::EventSender;
+use crate::observe::keepalived::RELEASE;
+use crate::observe::keepalived::lines::Narrator;
+use crate::observe::log::keepalived::PARENT;
 use crate::observe::log::{self, Log};
 
+use self::dumps::Dumps;
 use self::locks::{LockError, Locks};
+use self::pid::{PidError, PidFiles};
 use self::wiring::{Shared, Workers};
 
 /// Events that may wait for the dispatcher.
@@ -42,7 +49,17 @@ pub struct Options {
     /// Instead of the configured one.
     pub control_socket: Option<PathBuf>,
     /// Each gets our pid, and is removed at the end.
-    pub pid_files: Vec<PathBuf>,
+    pub pid_files: pid::Wanted,
+    /// Instead of the configured one.
+    pub umask: Option<u32>,
+    /// Network namespace that was entered already; goes before the configured one.
+    pub namespace: Option<String>,
+    /// Addresses stay, and no advert of priority 0 is sent, when a signal ends the daemon (`-V`).
+    pub leave_everything: bool,
+    /// What is written of BFD is left out (`-B`).
+    pub without_bfd: bool,
+    /// The data dump goes to the log at the start (`-d`).
+    pub dump: bool,
     /// For `@ID` lines and `${_INSTANCE}`.
     pub config_id: Option<String>,
     /// Whose exit codes and habits to follow.
@@ -58,7 +75,45 @@ impl Options {
             judge_scripts: true,
             ..config::LoadOptions::default()
         };
-        config::load(&files, &options)
+        let mut loaded = config::load(&files, &options);
+        if let (true, Some(config)) = (self.without_bfd, &mut loaded.config) {
+            config.bfd.clear();
+            for instance in &mut config.instances {
+                Arc::make_mut(instance).track_bfd.clear();
+            }
+            config.sync_groups.iter_mut().for_each(|group| group.track_bfd.clear());
+        }
+        loaded
+    }
+
+    /// keepalived's first lines.
+    fn announce(&self) {
+        if self.front != Front::Keepalived {
+            return;
+        }
+        let words: Vec<String> = std::env::args_os().map(|word| format!("'{}'", word.display())).collect();
+        info!(target: PARENT, "Starting {}", RELEASE);
+        if let Ok(host) = nix::sys::utsname::uname() {
+            let (release, version) = (host.release().display(), host.version().display());
+            info!(target: PARENT, "Running on {} {release} {version}", host.sysname().display());
+        }
+        info!(target: PARENT, "Command line: {}", words.join(" "));
+        self.announce_files();
+    }
+
+    fn announce_files(&self) {
+        for file in &self.files {
+            debug!(target: PARENT, "Opening file '{}'.", file.display());
+            info!(target: PARENT, "Configuration file {}", file.display());
+        }
+    }
+
+    /// On standard error, and under the name keepalived in the log: in the background nobody reads the former.
+    fn say_why_not(&self, why: &dyn std::error::Error) {
+        eprintln!("vipd: not started: {why}");
+        if self.front == Front::Keepalived {
+            error!(target: PARENT, "not started: {why}");
+        }
     }
 }
 
@@ -73,6 +128,8 @@ pub enum Front {
 
 /// Exit codes: 1 cannot start, 2 (keepalived's) broken configuration, 4 missing permission, 70 internal error.
 mod exit {
+    /// keepalived 2.2.7, when another one runs.
+    pub const KEEPALIVED_RUNS: u8 = 0;
     pub const CANNOT_START: u8 = 1;
     pub const KEEPALIVED_CONFIG: u8 = 2;
     pub const PERMISSION: u8 = 4;
@@ -82,23 +139,55 @@ mod exit {
 /// Runs until a signal ends it. Everything wrong is said on standard error before the log begins, and in
 /// the log after that.
 pub fn run(options: Options) -> ExitCode {
-    let loaded = options.load();
+    let mut options = options;
+    let mut loaded = options.load();
+    if let (None, Some(config)) = (&options.namespace, &loaded.config)
+        && let Some(name) = config.process.net_namespace.clone()
+    {
+        if let Err(error) = process::enter_namespace(&name) {
+            eprintln!("vipd: not started: {error}");
+            return ExitCode::from(exit::CANNOT_START);
+        }
+        options.namespace = Some(name);
+        // Interfaces are others there.
+        loaded = options.load();
+    }
     eprint!("{}", loaded.diagnostics.render_human(io::stderr().is_terminal()));
-    let Some(config) = loaded.config else {
+    let Some(mut config) = loaded.config else {
         eprintln!("vipd: not started: the configuration has errors");
         return ExitCode::from(match options.front {
             Front::Vipd => exit::CANNOT_START,
             Front::Keepalived => exit::KEEPALIVED_CONFIG,
         });
     };
+    config.process.net_namespace.clone_from(&options.namespace);
     if let Err(missing) = privileges::check(&config) {
         eprintln!("vipd: not started: {missing}");
         return ExitCode::from(exit::PERMISSION);
+    }
+    let umask = process::set_umask(options.umask, &config.process, options.front == Front::Keepalived);
+    process::set_name(&config.process);
+    if let Some(ways) = &mut options.log.keepalived {
+        let parts = [&config.process.net_namespace, &config.process.instance];
+        ways.suffix = parts.into_iter().flatten().map(|part| format!("_{part}")).collect();
     }
     let log = match log::init(&options.log) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("vipd: not started: {error}");
+            return ExitCode::from(exit::CANNOT_START);
+        }
+    };
+    options.announce();
+    let checkers = loaded.diagnostics.iter().any(|finding| finding.code == "load-balancing");
+    let pid_files = match PidFiles::write(&options.pid_files.paths(&config, checkers)) {
+        Ok(files) => files,
+        Err(error @ PidError::Running { .. }) if options.front == Front::Keepalived => {
+            info!(target: PARENT, "{error}");
+            return ExitCode::from(exit::KEEPALIVED_RUNS);
+        }
+        Err(error) => {
+            options.say_why_not(&error);
             return ExitCode::from(exit::CANNOT_START);
         }
     };
@@ -117,10 +206,11 @@ pub fn run(options: Options) -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        match Daemon::start(options, config, log).await {
+        let said = options.clone();
+        match Daemon::start(options, config, log, pid_files, Dumps::new(umask)).await {
             Ok(daemon) => daemon.serve().await,
             Err(error) => {
-                eprintln!("vipd: not started: {error}");
+                said.say_why_not(&error);
                 ExitCode::from(exit::CANNOT_START)
             }
         }
@@ -170,14 +260,6 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Forward(#[from] crate::forward::ForwardError),
-    /// A pid file.
-    #[error("cannot write the pid file {}: {source}", path.display())]
-    PidFile {
-        /// As given.
-        path: PathBuf,
-        /// From the kernel.
-        source: io::Error,
-    },
     /// Signals.
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
@@ -193,7 +275,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(options: Options, config: Config, log: Log) -> Result<Self, StartError> {
+    async fn start(
+        options: Options,
+        config: Config,
+        log: Log,
+        pid_files: PidFiles,
+        dumps: Dumps,
+    ) -> Result<Self, StartError> {
         let (stop, stop_asked) = mpsc::channel(1);
         let signals = Signals::new(stop_asked).map_err(StartError::Signals)?;
         let config = Arc::new(config);
@@ -201,10 +289,13 @@ impl Daemon {
         // What can be refused comes first: another vipd, a taken port. No address has moved by then.
         let locks = Locks::default().extended_to(&config)?;
         hook::before_start(&config.process).await;
-        let workers = Workers::new(&config, &events, queue);
-        let shared = Shared::new(options, config.clone(), locks, workers, events.clone(), &log, stop);
+        let narrator = (options.front == Front::Keepalived).then(|| Arc::new(Narrator::new(config.clone())));
+        let workers = Workers::new(&config, &events, queue, narrator);
+        if options.front == Front::Keepalived && !config.instances.is_empty() {
+            info!(target: PARENT, "Starting VRRP child process, pid={}", std::process::id());
+        }
+        let shared = Shared::new(options, config.clone(), locks, workers, events.clone(), &log, dumps, stop);
         let control = shared.open_control(&config)?;
-        let pid_files = PidFiles::write(&shared.options().pid_files)?;
         shared.start_forward().await?;
         let verdicts = shared.first_verdicts().await;
         let engine = Engine::start(config.clone(), verdicts, events)?;
@@ -216,6 +307,12 @@ impl Daemon {
             listeners = config.listeners.len(),
             "started"
         );
+        if shared.options().front == Front::Keepalived {
+            info!(target: PARENT, "Startup complete");
+        }
+        if shared.options().dump {
+            shared.log_dump().await;
+        }
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         Ok(Self { shared, engine, control, signals, pid_files, log })
@@ -223,6 +320,7 @@ impl Daemon {
 
     async fn serve(mut self) -> ExitCode {
         let engine = self.engine.handle();
+        let mut leaves = false;
         let code = loop {
             tokio::select! {
                 () = engine.ended() => {
@@ -232,7 +330,11 @@ impl Daemon {
                 }
                 asked = self.signals.next() => match asked {
                     Asked::Stop(why) => {
+                        if self.shared.options().front == Front::Keepalived {
+                            info!(target: PARENT, "Stopping");
+                        }
                         info!(why, "stopping");
+                        leaves = self.shared.options().leave_everything;
                         break ExitCode::SUCCESS;
                     }
                     Asked::Reload => {
@@ -241,13 +343,15 @@ impl Daemon {
                         let _ = self.shared.reload().await;
                         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                     }
-                    Asked::Dump(signal) => self.shared.dump(signal).await,
+                    Asked::Dump(what) => self.shared.dump(what).await,
                 },
             }
         };
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         // First let go of the addresses, in good order: the peers take over meanwhile.
-        if tokio::time::timeout(STOP_LIMIT, engine.shutdown()).await.is_err() {
+        if leaves {
+            info!("everything stays as it is, as asked for");
+        } else if tokio::time::timeout(STOP_LIMIT, engine.shutdown()).await.is_err() {
             error!("the engine did not let go of the addresses in time");
         }
         self.shared.stop_workers(STOP_LIMIT).await;
@@ -257,6 +361,9 @@ impl Daemon {
         hook::after_stop(&self.shared.config().await.process).await;
         drop(self.pid_files);
         info!("stopped");
+        if self.shared.options().front == Front::Keepalived {
+            info!(target: PARENT, "Stopped {}", RELEASE);
+        }
         drop(self.log);
         code
     }
@@ -266,8 +373,12 @@ impl Daemon {
 enum Asked {
     Stop(&'static str),
     Reload,
-    Dump(&'static str),
+    Dump(dumps::Asked),
 }
+
+/// SIGRTMIN+2 and SIGRTMAX-1 of glibc, as `keepalived --signum` prints them.
+const JSON: i32 = 36;
+const STATS_CLEAR: i32 = 63;
 
 struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -275,6 +386,8 @@ struct Signals {
     hangup: tokio::signal::unix::Signal,
     user1: tokio::signal::unix::Signal,
     user2: tokio::signal::unix::Signal,
+    stats_clear: tokio::signal::unix::Signal,
+    json: tokio::signal::unix::Signal,
     control: mpsc::Receiver<()>,
 }
 
@@ -286,6 +399,8 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+            stats_clear: signal(SignalKind::from_raw(STATS_CLEAR))?,
+            json: signal(SignalKind::from_raw(JSON))?,
             control,
         })
     }
@@ -295,33 +410,11 @@ impl Signals {
             _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
             _ = self.hangup.recv() => Asked::Reload,
-            _ = self.user1.recv() => Asked::Dump("SIGUSR1"),
-            _ = self.user2.recv() => Asked::Dump("SIGUSR2"),
+            _ = self.user1.recv() => Asked::Dump(dumps::Asked::Data),
+            _ = self.user2.recv() => Asked::Dump(dumps::Asked::Stats),
+            _ = self.stats_clear.recv() => Asked::Dump(dumps::Asked::StatsClear),
+            _ = self.json.recv() => Asked::Dump(dumps::Asked::Json),
             Some(()) = self.control.recv() => Asked::Stop("asked over the control socket"),
-        }
-    }
-}
-
-/// Files with our pid; they go when this does.
-struct PidFiles(Vec<PathBuf>);
-
-impl PidFiles {
-    fn write(paths: &[PathBuf]) -> Result<Self, StartError> {
-        let mut written = Self(Vec::new());
-        for path in paths {
-            fs::write(path, format!("{}\n", std::process::id()))
-                .map_err(|source| StartError::PidFile { path: path.clone(), source })?;
-            written.0.push(path.clone());
-        }
-        Ok(written)
-    }
-}
-
-impl Drop for PidFiles {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // Somebody else may have removed it; nothing is lost.
-            let _ = fs::remove_file(path);
         }
     }
 }

@@ -76,7 +76,13 @@ fn help_lists_the_options() {
 #[test]
 fn an_unknown_option_is_named_and_fatal() {
     let front = Front::new();
-    for (option, text) in [("-z", "Unknown option -z\n"), ("--zz", "Unknown option --zz\n")] {
+    let cases = [
+        ("-z", "Unknown option -z\n"),
+        ("--zz", "Unknown option --zz\n"),
+        ("--zz=3", "Unknown option --zz=3\n"),
+        ("--use-file=", "Missing parameter for option --use-file\n"),
+    ];
+    for (option, text) in cases {
         let output = front.run(&[option]);
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), text));
     }
@@ -85,7 +91,14 @@ fn an_unknown_option_is_named_and_fatal() {
 #[test]
 fn signal_numbers_are_keepaliveds() {
     let front = Front::new();
-    for (name, number) in [("STOP", "15"), ("RELOAD", "1"), ("DATA", "10"), ("STATS", "12"), ("JSON", "36")] {
+    for (name, number) in [
+        ("STOP", "15"),
+        ("RELOAD", "1"),
+        ("DATA", "10"),
+        ("STATS", "12"),
+        ("STATS_CLEAR", "63"),
+        ("JSON", "36"),
+    ] {
         let output = front.run(&[&format!("--signum={name}")]);
         assert_eq!((output.status.code(), output.stdout), (Some(0), format!("{number}\n").into_bytes()));
     }
@@ -121,14 +134,14 @@ fn a_test_gives_0_for_a_good_file_5_for_complaints_and_2_for_a_missing_parameter
     let without_interface = good.replace("    interface eth0\n", "    interface\n");
     let (code, text) = test(&without_interface);
     assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains("(FILE: Line 3, column "), "{text}");
+    assert!(text.contains("(FILE: Line 3) "), "{text}");
     let served = "virtual_server 10.99.0.1 80 {\n}\n";
     let (code, text) = test(served);
     assert_eq!(code, Some(0), "what keepalived knows and vipd leaves out is no complaint: {text}");
     assert!(text.contains("virtual_server"), "but it is said: {text}");
     let (code, text) = test(&format!("fooword bar\n{good}"));
     assert_eq!(code, Some(5), "{text}");
-    assert!(text.contains("(FILE: Line 1, column 1) ") && text.contains("fooword"), "{text}");
+    assert!(text.contains("(FILE: Line 1) ") && text.contains("fooword"), "{text}");
 }
 
 #[test]
@@ -158,14 +171,51 @@ fn a_broken_configuration_does_not_start_and_every_problem_is_said() {
     }
 }
 
+/// 2.2.7 says so in its log and exits with 0.
 #[test]
 fn a_pid_file_of_a_living_process_stops_a_second_start() {
     let front = Front::new();
     let file = front.file("keepalived.conf", GOOD);
     let pid = front.file("pid", &format!("{}\n", std::process::id()));
-    let output = front.run(&["-n", "-f", &file, "-p", &pid, "-r", &pid]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("daemon is already running"), "{}", stderr(&output));
+    let output = front.run(&["-n", "-l", "-G", "-f", &file, "-p", &pid, "-r", &pid]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).ends_with(": daemon is already running\n"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(pid).unwrap(), format!("{}\n", std::process::id()));
+}
+
+/// `Sat Nov 21 07:26:08 2026: text`
+#[test]
+fn a_console_line_has_keepaliveds_head() {
+    let front = Front::new();
+    let file = front.file("keepalived.conf", GOOD);
+    let pid = front.file("pid", &format!("{}\n", std::process::id()));
+    let output = front.run(&["-n", "-l", "-G", "-f", &file, "-p", &pid]);
+    let text = stderr(&output);
+    let line = text.lines().find(|line| line.contains("Starting Keepalived v2.2.7")).unwrap();
+    let (head, rest) = line.split_at("Sat Nov 21 07:26:08 2026: ".len());
+    assert!(rest.starts_with("Starting Keepalived v"), "{line}");
+    let words: Vec<&str> = head.split_whitespace().collect();
+    assert_eq!(words.len(), 5, "{head}");
+    assert!(words[4].ends_with(':') && words[3].matches(':').count() == 2, "{head}");
+    assert!(text.contains(&format!(": Configuration file {file}\n")), "{text}");
+}
+
+#[test]
+fn words_that_are_no_options_are_said_and_left_alone() {
+    let output = Front::new().run(&["-t", "-f", "/nonexistent.conf", "foo", "bar"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Unexpected argument(s): foo bar \n");
+}
+
+#[test]
+fn a_file_name_may_be_a_pattern() {
+    let front = Front::new();
+    front.file("one.conf", GOOD);
+    front.file("two.conf", "fooword\n");
+    let pattern = front.directory.path().join("*.conf");
+    let output = front.run(&["-t", "-f", pattern.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(stderr(&output).contains("two.conf: Line 1) "), "{}", stderr(&output));
 }
 
 #[test]

@@ -3,56 +3,64 @@
 
 mod background;
 mod options;
+mod scripts;
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use config::diagnostic::{Diagnostic, Diagnostics, Severity};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::kill;
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::Pid;
+use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 
 use self::options::{Given, Name};
 use super::output;
-use crate::daemon::{self, Front};
-use crate::observe::log;
+use crate::daemon::{self, Front, pid, process};
+use crate::observe::keepalived::{RELEASE, files};
+use crate::observe::log::{self, keepalived as ways};
 
-/// The release whose options and texts this front follows.
-const FOLLOWS: &str = "Keepalived v2.2.7 (01/16,2022)";
 const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
-const PID_FILE: &str = "/run/keepalived.pid";
-const VRRP_PID_FILE: &str = "/run/vrrp.pid";
 
 /// Exit codes of keepalived, from its code.
 mod exit {
     pub const FATAL: u8 = 1;
     pub const CANNOT_RUN: u8 = 2;
     pub const REPORTED: u8 = 5;
+    /// Under `-t`; of a normal run the same number says that there is no file.
+    pub const SCRIPT_SECURITY: u8 = 6;
     pub const NO_FILE: u8 = 6;
 }
 
 /// What keepalived's options ask for.
 #[derive(Debug)]
 struct Wanted {
-    file: PathBuf,
+    /// As it was given; it may be a pattern.
+    pattern: PathBuf,
+    /// What it stands for; empty when there is nothing.
+    files: Vec<PathBuf>,
     config_id: Option<String>,
     foreground: bool,
-    console: bool,
     detail: bool,
     dump: bool,
-    pid_files: Vec<PathBuf>,
+    all_config: bool,
+    without_bfd: bool,
+    leave_everything: bool,
+    umask: Option<u32>,
+    namespace: Option<String>,
+    pid_files: pid::Wanted,
+    log: ways::Ways,
 }
 
 /// Runs as keepalived does; `arguments` are those after the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let given = match options::read(arguments) {
-        Ok(given) => given,
-        Err(problem) => return refuse(&problem),
+    let line = match options::read(arguments) {
+        Ok(line) => line,
+        Err(problems) => return refuse(&problems.join("\n")),
     };
+    let given = line.given;
     let last = |name: Name| given.iter().rev().find(|given| given.name == name);
     let argument = |name: Name| last(name).and_then(|given| given.argument.clone());
     if last(Name::Help).is_some() {
@@ -60,7 +68,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if last(Name::Version).is_some() {
-        eprintln!("{FOLLOWS}\n\nThis is vipd {} under the name keepalived.", env!("CARGO_PKG_VERSION"));
+        eprint!("{}", version());
         return ExitCode::SUCCESS;
     }
     if let Some(name) = argument(Name::Signum) {
@@ -72,29 +80,80 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if last(Name::OnlyCheckers).is_some() && last(Name::OnlyVrrp).is_none() {
         return refuse("vipd has no virtual servers to check: with --check alone there is nothing to run");
     }
-    if let Some(problem) = prepare_process(argument(Name::Umask), argument(Name::Namespace)) {
-        return refuse(&problem);
+    if !line.unexpected.is_empty() {
+        println!("Unexpected argument(s): {} ", line.unexpected.join(" "));
     }
-    let pid_file =
-        |name, default: Option<&str>| argument(name).or(default.map(str::to_owned)).map(PathBuf::from);
-    let pid_files = [
-        pid_file(Name::Pid, Some(PID_FILE)),
-        pid_file(Name::VrrpPid, Some(VRRP_PID_FILE)),
-        pid_file(Name::CheckersPid, None),
-    ];
+    let umask = argument(Name::Umask).and_then(|text| {
+        let mask = parse_umask(&text);
+        if mask.is_none() {
+            eprintln!("Invalid --umask option {text}");
+        }
+        mask
+    });
+    let namespace = argument(Name::Namespace);
+    if let Some(Err(error)) = namespace.as_deref().map(process::enter_namespace) {
+        return refuse(&error.to_string());
+    }
+    let pattern = PathBuf::from(argument(Name::UseFile).unwrap_or_else(|| DEFAULT_FILE.to_owned()));
+    let path = |name| argument(name).map(|path| absolute(path.into()));
+    let foreground = last(Name::DontFork).is_some();
     let wanted = Wanted {
-        file: PathBuf::from(argument(Name::UseFile).unwrap_or_else(|| DEFAULT_FILE.to_owned())),
+        files: config::matching_files(&pattern),
+        pattern,
         config_id: argument(Name::ConfigId),
-        foreground: last(Name::DontFork).is_some(),
-        console: last(Name::LogConsole).is_some(),
+        foreground,
         detail: last(Name::LogDetail).is_some(),
         dump: last(Name::DumpConf).is_some(),
-        pid_files: pid_files.into_iter().flatten().collect(),
+        all_config: last(Name::AllConfig).is_some(),
+        without_bfd: last(Name::NoBfd).is_some(),
+        leave_everything: last(Name::LeaveEverything).is_some(),
+        umask,
+        namespace,
+        pid_files: pid::Wanted {
+            parent: path(Name::Pid),
+            vrrp: path(Name::VrrpPid),
+            checkers: path(Name::CheckersPid),
+            bfd: path(Name::BfdPid),
+            as_keepalived: true,
+        },
+        log: ways::Ways {
+            console: foreground && last(Name::LogConsole).is_some(),
+            syslog: last(Name::NoSyslog).is_none().then(|| facility(argument(Name::LogFacility))),
+            file: last(Name::LogFile).map(|given| {
+                let name = given.argument.as_deref().unwrap_or("keepalived.log");
+                files::directory().join(name)
+            }),
+            suffix: String::new(),
+        },
     };
+    if last(Name::CoreDump).is_some() {
+        // Without permission for more the limit stays as it was.
+        let _ = setrlimit(Resource::RLIMIT_CORE, libc::RLIM_INFINITY, libc::RLIM_INFINITY);
+    }
     match last(Name::ConfigTest) {
         Some(test) => config_test(&wanted, test.argument.as_deref().map(Path::new)),
         None => start(wanted, &given),
     }
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The first line is keepalived's, for those who parse it; so are the heads of the others.
+fn version() -> String {
+    let host = nix::sys::utsname::uname().ok();
+    let host = host.map_or_else(String::new, |host| {
+        format!("Running on {} {}", host.sysname().display(), host.release().display())
+    });
+    format!(
+        "{RELEASE}\n\nThis is vipd {} under the name keepalived.\n\n{host} {}\n\n\
+         Config options:  NFTABLES VRRP VRRP_AUTH VRRP_VMAC JSON BFD OLD_CHKSUM_COMPAT SYSTEMD_NOTIFY\n\n\
+         System options:  VSYSLOG LIBNL3\n",
+        env!("CARGO_PKG_VERSION"),
+        "",
+    )
+    .replace(" \n", "\n")
 }
 
 fn refuse(problem: &str) -> ExitCode {
@@ -102,30 +161,34 @@ fn refuse(problem: &str) -> ExitCode {
     ExitCode::from(exit::FATAL)
 }
 
-/// Umask and namespace; gives what went wrong.
-fn prepare_process(mask: Option<String>, namespace: Option<String>) -> Option<String> {
-    if let Some(text) = mask {
-        let Some(mask) = parse_umask(&text) else {
-            return Some(format!(
-                "Invalid umask {text}: expected octal digits, or hexadecimal ones after 0x"
-            ));
-        };
-        umask(Mode::from_bits_truncate(mask));
-    }
-    let namespace = namespace?;
-    let path = Path::new("/run/netns").join(&namespace);
-    let entered = File::open(&path).and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?));
-    entered
-        .err()
-        .map(|error| format!("Cannot enter network namespace {namespace} ({}): {error}", path.display()))
-}
-
+/// A number as C reads it: octal after 0, hexadecimal after 0x.
 fn parse_umask(text: &str) -> Option<u32> {
-    let mask = match text.strip_prefix("0x") {
-        Some(hex) => u32::from_str_radix(hex, 16),
-        None => u32::from_str_radix(text, 8),
+    let mask = match text.strip_prefix('0') {
+        None => text.parse(),
+        Some("") => Ok(0),
+        Some(rest) => match rest.strip_prefix(['x', 'X']) {
+            Some(hex) => u32::from_str_radix(hex, 16),
+            None => u32::from_str_radix(rest, 8),
+        },
     };
     mask.ok().filter(|mask| *mask <= 0o777)
+}
+
+/// Numbers of syslog.h. What is none is said, and daemon it is.
+fn facility(name: Option<String>) -> u8 {
+    const LOCAL0: u8 = 16;
+    let Some(name) = name else { return ways::DAEMON };
+    match name.as_str() {
+        "daemon" => ways::DAEMON,
+        "user" => 1,
+        other => match other.strip_prefix("local").unwrap_or(other).parse::<u8>() {
+            Ok(number) if number <= 7 => LOCAL0 + number,
+            _ => {
+                eprintln!("Invalid log facility '{name}'");
+                ways::DAEMON
+            }
+        },
+    }
 }
 
 fn signal_number(name: &str) -> ExitCode {
@@ -142,29 +205,39 @@ fn signal_number(name: &str) -> ExitCode {
 }
 
 impl Wanted {
-    fn load(&self, check_host: bool) -> Diagnostics {
+    fn load(&self, check_host: bool) -> config::Loaded {
         let options = config::LoadOptions {
             config_id: self.config_id.clone(),
             check_host,
             ..config::LoadOptions::default()
         };
-        config::load(&[&self.file], &options).diagnostics
+        let files: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
+        config::load(&files, &options)
     }
 }
 
 /// `-t`: one line for each complaint, and what keepalived's exit code says of them.
 fn config_test(wanted: &Wanted, report: Option<&Path>) -> ExitCode {
-    let mut report: Box<dyn Write> = match report.map(File::create) {
+    let open = |path: &Path| {
+        let options = File::options().append(true).create(true).custom_flags(libc::O_NOFOLLOW).open(path);
+        options.map_err(|error| format!("Unable to open config-test log file {} - {error}", path.display()))
+    };
+    let mut report: Box<dyn Write> = match report.map(open) {
         None => Box::new(io::stderr()),
         Some(Ok(file)) => Box::new(file),
-        Some(Err(error)) => return refuse(&format!("Cannot write the report: {error}")),
+        Some(Err(problem)) => return refuse(&problem),
     };
-    let (text, code) = if wanted.file.exists() {
-        let diagnostics = wanted.load(true);
-        (complaints(&diagnostics), test_result(&diagnostics))
-    } else {
+    let (text, code) = if wanted.files.is_empty() {
         // keepalived 2.2.7 says so and is content.
-        (missing(&wanted.file), 0)
+        (missing(&wanted.pattern), 0)
+    } else {
+        let loaded = wanted.load(true);
+        let (more, highest) = loaded.config.as_ref().map(scripts::complaints).unwrap_or_default();
+        let code = match test_result(&loaded.diagnostics, wanted.all_config) {
+            exit::CANNOT_RUN => exit::CANNOT_RUN,
+            code => code.max(highest),
+        };
+        (complaints(&loaded.diagnostics) + &more, code)
     };
     match report.write_all(text.as_bytes()) {
         Ok(()) => ExitCode::from(code),
@@ -181,7 +254,7 @@ fn complaints(diagnostics: &Diagnostics) -> String {
     let mut text = String::new();
     for finding in diagnostics.iter().filter(|finding| finding.severity != Severity::Notice) {
         let place = &finding.location.place;
-        text.push_str(&format!("({}: Line {}, column {}) ", place.file, place.line, place.column));
+        text.push_str(&format!("({}: Line {}) ", place.file, place.line));
         text.push_str(&finding.message);
         if let Some(expected) = &finding.expected {
             text.push_str(&format!("; expected {expected}"));
@@ -196,13 +269,14 @@ fn complaints(diagnostics: &Diagnostics) -> String {
 const OURS: [&str; 4] = ["not-supported-yet", "load-balancing", "script-missing", "include-missing"];
 
 /// 2 when a parameter is missing, 5 when anything else was reported, 0 otherwise.
-fn test_result(diagnostics: &Diagnostics) -> u8 {
+fn test_result(diagnostics: &Diagnostics, all_config: bool) -> u8 {
     if diagnostics
         .iter()
         .any(|finding| finding.severity == Severity::Error && finding.code == "missing-parameter")
     {
         exit::CANNOT_RUN
-    } else if diagnostics.iter().any(is_keepalived_complaint) {
+    } else if diagnostics.iter().any(is_keepalived_complaint) || (all_config && lacks_an_include(diagnostics))
+    {
         exit::REPORTED
     } else {
         0
@@ -217,46 +291,55 @@ fn is_keepalived_complaint(finding: &Diagnostic) -> bool {
     }
 }
 
+fn lacks_an_include(diagnostics: &Diagnostics) -> bool {
+    diagnostics.iter().any(|finding| finding.code == "include-missing")
+}
+
 fn start(wanted: Wanted, given: &[Given]) -> ExitCode {
     for given in given {
         if let Name::Without(why) = given.name {
             eprintln!("Option {} has no effect here: {why}", given.word);
         }
     }
-    if !wanted.file.exists() {
-        eprint!("{}", missing(&wanted.file));
+    if wanted.files.is_empty() {
+        eprint!("{}", missing(&wanted.pattern));
         return ExitCode::from(exit::NO_FILE);
     }
-    if let Some(path) = wanted.pid_files.iter().find(|path| names_another_process(path)) {
-        return refuse(&format!("daemon is already running (says {})", path.display()));
-    }
-    if wanted.dump {
-        dump(&wanted);
+    if wanted.files.len() > 1 {
+        eprintln!(
+            "{} names {} files: they are read one after the other",
+            wanted.pattern.display(),
+            wanted.files.len()
+        );
     }
     // A shell or a unit of type forking sees the exit code of this process: what can be known is known before.
-    if !wanted.foreground {
-        let diagnostics = wanted.load(false);
-        if diagnostics.has_errors() {
+    if !wanted.foreground || wanted.all_config {
+        let diagnostics = wanted.load(false).diagnostics;
+        if diagnostics.has_errors() || (wanted.all_config && lacks_an_include(&diagnostics)) {
             eprint!("{}", diagnostics.render_human(false));
             return ExitCode::from(exit::CANNOT_RUN);
         }
     }
-    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let filter = if wanted.detail { "info,keepalived=debug" } else { "warn,keepalived=info" };
     let options = daemon::Options {
-        files: vec![absolute(wanted.file)],
+        files: wanted.files.into_iter().map(absolute).collect(),
         log: log::Options {
-            filter: wanted.detail.then(|| "info,vipd=debug".to_owned()),
-            // The reader of /dev/log has a clock of its own.
-            without_time: !wanted.foreground && !wanted.console,
+            filter: Some(filter.to_owned()),
+            keepalived: Some(wanted.log),
             ..log::Options::default()
         },
         control_socket: None,
-        pid_files: wanted.pid_files.into_iter().map(absolute).collect(),
+        pid_files: wanted.pid_files,
+        umask: wanted.umask,
+        namespace: wanted.namespace,
+        leave_everything: wanted.leave_everything,
+        without_bfd: wanted.without_bfd,
+        dump: wanted.dump,
         config_id: wanted.config_id,
         front: Front::Keepalived,
     };
     if !wanted.foreground {
-        match background::enter(wanted.console) {
+        match background::enter() {
             Ok(background::Side::Daemon) => {}
             Ok(background::Side::Starter) => return ExitCode::SUCCESS,
             Err(error) => return refuse(&format!("Cannot go into the background: {error}")),
@@ -265,46 +348,21 @@ fn start(wanted: Wanted, given: &[Given]) -> ExitCode {
     daemon::run(options)
 }
 
-fn dump(wanted: &Wanted) {
-    let options =
-        config::LoadOptions { config_id: wanted.config_id.clone(), ..config::LoadOptions::default() };
-    if let Some(config) = config::load(&[&wanted.file], &options).config {
-        // The model is plain data; what could not be shown would only be missing here.
-        eprintln!("{}", serde_json::to_string_pretty(&config).unwrap_or_default());
-    }
-}
-
-/// A pid file of a living process that is not this one (in a container everybody was pid 1 once).
-fn names_another_process(path: &Path) -> bool {
-    let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
-    pid.is_some_and(|pid: i32| {
-        pid > 0 && pid != Pid::this().as_raw() && kill(Pid::from_raw(pid), None).is_ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn umask_is_octal_or_hexadecimal() {
-        assert_eq!(parse_umask("022"), Some(0o22));
-        assert_eq!(parse_umask("0x12"), Some(0o22));
-        assert_eq!(parse_umask("9"), None);
-        assert_eq!(parse_umask("7777"), None);
+    fn umask_is_a_number_as_c_reads_it() {
+        let all = ["022", "0x12", "18", "0"].map(parse_umask);
+        assert_eq!(all, [Some(0o22), Some(0o22), Some(0o22), Some(0)]);
+        assert_eq!(["09", "999", "u=rwx", ""].map(parse_umask), [None; 4]);
     }
 
     #[test]
-    fn a_pid_file_of_ourselves_or_of_nobody_is_no_obstacle() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pid");
-        assert!(!names_another_process(&path));
-        for (content, another) in [("1\n", true), ("0\n", false), ("garbage", false), ("999999999\n", false)]
-        {
-            fs::write(&path, content).unwrap();
-            assert_eq!(names_another_process(&path), another, "{content}");
-        }
-        fs::write(&path, std::process::id().to_string()).unwrap();
-        assert!(!names_another_process(&path));
+    fn facilities_have_the_numbers_of_syslog() {
+        let number = |name: &str| facility(Some(name.to_owned()));
+        assert_eq!([number("0"), number("7"), number("local3"), number("user")], [16, 23, 19, 1]);
+        assert_eq!([facility(None), number("8"), number("mail")], [3, 3, 3]);
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::stat::fstat;
 
 use super::output;
-use crate::daemon::{self, Front};
+use crate::daemon::{self, Front, pid};
 use crate::observe::log;
 
 /// Run the daemon in the foreground
@@ -69,9 +69,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
             colour: output::is_colourful_stderr(),
             // The journal has a clock of its own.
             without_time: is_journal(),
+            keepalived: None,
         },
         control_socket: arguments.socket,
-        pid_files: arguments.pid_file.into_iter().collect(),
+        pid_files: pid::Wanted { parent: arguments.pid_file, ..pid::Wanted::default() },
+        umask: None,
+        namespace: None,
+        leave_everything: false,
+        without_bfd: false,
+        dump: false,
         config_id: arguments.config_id,
         front: Front::Vipd,
     })

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::dumps::{self, Dumps};
 use super::locks::Locks;
 use super::plan::Plan;
 use super::{Front, Options, StartError};
@@ -25,6 +26,8 @@ use crate::observe::control::{Control, ControlError, ControlHandler};
 use crate::observe::event::{Event, EventSender, Kind};
 use crate::observe::explain;
 use crate::observe::history::History;
+use crate::observe::keepalived::lines::Narrator;
+use crate::observe::log::keepalived::PARENT;
 use crate::observe::log::{self, Log};
 use crate::observe::status::{Dropped, Status};
 
@@ -43,23 +46,39 @@ pub struct Workers {
     notifier: Notifier,
     history: Arc<History>,
     bus: broadcast::Sender<Event>,
+    narrator: Option<Arc<Narrator>>,
 }
 
 impl Workers {
     /// Starts the log of events, checks and notifications.
-    pub fn new(config: &Config, events: &EventSender, queue: mpsc::Receiver<Event>) -> Self {
+    ///
+    /// `narrator`: events are logged in keepalived's words as well.
+    pub fn new(
+        config: &Config,
+        events: &EventSender,
+        queue: mpsc::Receiver<Event>,
+        narrator: Option<Arc<Narrator>>,
+    ) -> Self {
         let (bus, _) = broadcast::channel(BUS);
         let history = Arc::new(History::default());
-        tokio::spawn(dispatch(queue, bus.clone(), history.clone()));
+        tokio::spawn(dispatch(queue, bus.clone(), history.clone(), narrator.clone()));
         let checks = Checks::start(&config.checks, &config.process, events.clone());
         let notifier = Notifier::start(config, bus.subscribe());
-        Self { checks, notifier, history, bus }
+        Self { checks, notifier, history, bus, narrator }
     }
 }
 
 /// Everybody hears of everything, in one order: history and log here, the others through the bus.
-async fn dispatch(mut queue: mpsc::Receiver<Event>, bus: broadcast::Sender<Event>, history: Arc<History>) {
+async fn dispatch(
+    mut queue: mpsc::Receiver<Event>,
+    bus: broadcast::Sender<Event>,
+    history: Arc<History>,
+    narrator: Option<Arc<Narrator>>,
+) {
     while let Some(event) = queue.recv().await {
+        if let Some(narrator) = &narrator {
+            narrator.log(&event);
+        }
         log::log_event(&event);
         history.record(event.clone());
         // No reader is no error.
@@ -89,6 +108,8 @@ pub struct Shared {
     history: Arc<History>,
     events: EventSender,
     bus: broadcast::Sender<Event>,
+    narrator: Option<Arc<Narrator>>,
+    dumps: Dumps,
     started: SystemTime,
     dropped_lines: Box<dyn Fn() -> u64 + Send + Sync>,
     stop: mpsc::Sender<()>,
@@ -106,6 +127,7 @@ struct Running {
 }
 
 impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "called once, each is another thing")]
     pub fn new(
         options: Options,
         config: Arc<Config>,
@@ -113,9 +135,10 @@ impl Shared {
         workers: Workers,
         events: EventSender,
         log: &Log,
+        dumps: Dumps,
         stop: mpsc::Sender<()>,
     ) -> Arc<Self> {
-        let Workers { checks, notifier, history, bus } = workers;
+        let Workers { checks, notifier, history, bus, narrator } = workers;
         let running = Running {
             config,
             checks,
@@ -133,6 +156,8 @@ impl Shared {
             history,
             events,
             bus,
+            narrator,
+            dumps,
             started: SystemTime::now(),
             dropped_lines: Box::new(log.dropped_counter()),
             stop,
@@ -239,12 +264,18 @@ impl Shared {
     /// What is wrong, rendered for people.
     pub async fn reload(&self) -> Result<String, String> {
         let _one = self.reloading.lock().await;
+        let is_keepalived = self.options.front == Front::Keepalived;
+        if is_keepalived {
+            info!(target: PARENT, "Reloading ...");
+            self.options.announce_files();
+        }
         let loaded = self.options.load();
         let rendered = loaded.diagnostics.render_human(false);
-        let Some(config) = loaded.config else {
+        let Some(mut config) = loaded.config else {
             error!(problems = rendered.trim_end(), "reload refused, everything goes on as before");
             return Err(rendered);
         };
+        config.process.net_namespace.clone_from(&self.options.namespace);
         let config = Arc::new(config);
         let engine = self.engine()?.clone();
         let mut running = self.running.lock().await;
@@ -270,9 +301,15 @@ impl Shared {
         }
         running.locks = locks;
         let plan = Plan::between(&running.config, &config);
+        if let Some(narrator) = &self.narrator {
+            narrator.reload(config.clone());
+        }
         running.config = config;
         running.bridge_verdicts(&engine);
         drop(running);
+        if is_keepalived {
+            info!(target: PARENT, "Reload complete");
+        }
         self.events.send(Kind::Reloaded { summary: plan.summary() });
         if !rendered.is_empty() {
             warn!(problems = rendered.trim_end(), "the new configuration has warnings");
@@ -295,7 +332,8 @@ impl Shared {
     pub async fn plan(&self) -> Result<String, String> {
         let loaded = self.options.load();
         let rendered = loaded.diagnostics.render_human(false);
-        let Some(config) = loaded.config else { return Err(rendered) };
+        let Some(mut config) = loaded.config else { return Err(rendered) };
+        config.process.net_namespace.clone_from(&self.options.namespace);
         let running = self.running.lock().await.config.clone();
         let mut said = Plan::between(&running, &config).to_string();
         if !rendered.is_empty() {
@@ -341,12 +379,23 @@ impl Shared {
         }
     }
 
-    /// A signal that asks for a dump: the status, as one JSON line in the log.
-    pub async fn dump(&self, signal: &str) {
-        match self.status().await.map(|status| serde_json::to_string(&status)) {
-            Ok(Ok(status)) => info!(signal, status, "status"),
-            Ok(Err(error)) => warn!(signal, %error, "no status"),
-            Err(error) => warn!(signal, error, "no status"),
+    /// A signal that asks for a dump. It is written in a task of its own: a full disk must not hold up the next
+    /// signal.
+    pub async fn dump(&self, asked: dumps::Asked) {
+        let status = match self.status().await {
+            Ok(status) => status,
+            Err(error) => return warn!(error, "no dump"),
+        };
+        let config = self.running.lock().await.config.clone();
+        let dumps = self.dumps.clone();
+        tokio::spawn(async move { dumps.write(asked, config, status).await });
+    }
+
+    /// The data dump, line by line in the log.
+    pub async fn log_dump(&self) {
+        if let Ok(status) = self.status().await {
+            let config = self.running.lock().await.config.clone();
+            self.dumps.log(&config, &status);
         }
     }
 

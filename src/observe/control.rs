@@ -223,11 +223,15 @@ fn open(socket: &Path) -> Result<UnixListener, ControlError> {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     };
-    fs::create_dir_all(directory).map_err(problem(
-        "create the directory",
-        directory,
-        "run as root, or choose another path",
-    ))?;
+    let missing = !directory.exists();
+    let create = problem("create the directory", directory, "run as root, or choose another path");
+    fs::create_dir_all(directory)
+        .and_then(|()| match missing {
+            // keepalived's umask would take its x away.
+            true => fs::set_permissions(directory, fs::Permissions::from_mode(0o755)),
+            false => Ok(()),
+        })
+        .map_err(create)?;
     let help = "run as root, or choose another path ([control] socket)";
     let opened = File::open(directory).map_err(problem("open the directory", directory, help))?;
     let _lock = Flock::lock(opened, FlockArg::LockExclusive)

@@ -14,6 +14,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use super::event::{EntryNews, Event, Health, Kind, State};
 
+pub mod keepalived;
+
 /// Environment variable with the filter, which goes before the option.
 pub const FILTER_VARIABLE: &str = "VIPD_LOG";
 
@@ -41,6 +43,8 @@ pub struct Options {
     pub colour: bool,
     /// Times are left to whoever collects the lines (the journal has its own).
     pub without_time: bool,
+    /// keepalived's ways instead of standard error; format, colour and time follow from them.
+    pub keepalived: Option<keepalived::Ways>,
 }
 
 /// Why logging could not be set up.
@@ -57,6 +61,14 @@ pub enum LogError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The log file cannot be opened.
+    #[error("cannot open the log file {}: {source}", path.display())]
+    File {
+        /// As it was given.
+        path: std::path::PathBuf,
+        /// From the file system.
+        source: io::Error,
+    },
     /// Logging was set up before.
     #[error("logging is set up already")]
     AlreadySet,
@@ -65,8 +77,9 @@ pub enum LogError {
 /// Logging as long as it lives. When dropped, lines that wait are written, for at most 1.5 s.
 #[derive(Debug)]
 pub struct Log {
-    dropped: ErrorCounter,
-    worker: Option<WorkerGuard>,
+    /// One for each place that lines go to.
+    dropped: Vec<ErrorCounter>,
+    workers: Vec<WorkerGuard>,
 }
 
 /// Lines that wait at the end get this long.
@@ -77,9 +90,9 @@ impl Drop for Log {
     /// still full: and that may be the very pipe that nobody reads. So it ends on a thread that can be left.
     fn drop(&mut self) {
         let (done, finished) = std::sync::mpsc::channel();
-        let worker = self.worker.take();
+        let workers = std::mem::take(&mut self.workers);
         let flush = move || {
-            drop(worker);
+            drop(workers);
             let _ = done.send(());
         };
         if std::thread::Builder::new().name("log flush".into()).spawn(flush).is_ok() {
@@ -91,14 +104,18 @@ impl Drop for Log {
 impl Log {
     /// Counts the lines that did not fit the queue.
     pub fn dropped(&self) -> u64 {
-        self.dropped.dropped_lines() as u64
+        count(&self.dropped)
     }
 
     /// The same count, for whoever reports it.
     pub fn dropped_counter(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
-        let counter = self.dropped.clone();
-        move || counter.dropped_lines() as u64
+        let counters = self.dropped.clone();
+        move || count(&counters)
     }
+}
+
+fn count(counters: &[ErrorCounter]) -> u64 {
+    counters.iter().map(|counter| counter.dropped_lines() as u64).sum()
 }
 
 /// Logs to standard error from now on.
@@ -109,23 +126,53 @@ impl Log {
 pub fn init(options: &Options) -> Result<Log, LogError> {
     let from_environment = std::env::var(FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty());
     let options = Options { filter: from_environment.or_else(|| options.filter.clone()), ..options.clone() };
-    let (dispatch, log) = build(&options, io::stderr())?;
+    let (dispatch, log) = match &options.keepalived {
+        None => build(&options, io::stderr())?,
+        Some(ways) => build_as_keepalived(&options, ways)?,
+    };
     dispatcher::set_global_default(dispatch).map_err(|_| LogError::AlreadySet)?;
     Ok(log)
 }
 
-fn build(options: &Options, writer: impl Write + Send + 'static) -> Result<(Dispatch, Log), LogError> {
+fn filter(options: &Options) -> Result<EnvFilter, LogError> {
     let filter = options.filter.as_deref().unwrap_or("info");
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| LogError::Filter { filter: filter.to_owned(), problem: error.to_string() })?;
+    EnvFilter::try_new(filter)
+        .map_err(|error| LogError::Filter { filter: filter.to_owned(), problem: error.to_string() })
+}
+
+/// A bounded queue, and the thread that empties it.
+fn queue(writer: impl Write + Send + 'static, log: &mut Log) -> NonBlocking {
     let (writer, worker) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)
         .thread_name("log")
         .finish(writer);
-    let dropped = writer.error_counter();
-    let subscriber = Registry::default().with(filter).with(layer(options, writer));
-    Ok((Dispatch::new(subscriber), Log { dropped, worker: Some(worker) }))
+    log.dropped.push(writer.error_counter());
+    log.workers.push(worker);
+    writer
+}
+
+fn build(options: &Options, writer: impl Write + Send + 'static) -> Result<(Dispatch, Log), LogError> {
+    let filter = filter(options)?;
+    let mut log = Log { dropped: Vec::new(), workers: Vec::new() };
+    let writer = queue(writer, &mut log);
+    Ok((Dispatch::new(Registry::default().with(filter).with(layer(options, writer))), log))
+}
+
+fn build_as_keepalived(options: &Options, ways: &keepalived::Ways) -> Result<(Dispatch, Log), LogError> {
+    let filter = filter(options)?;
+    let mut log = Log { dropped: Vec::new(), workers: Vec::new() };
+    let mut layers = Vec::new();
+    for place in ways.places() {
+        let writer = place
+            .open()
+            .map_err(|source| LogError::File { path: ways.file.clone().unwrap_or_default(), source })?;
+        let writer = queue(writer, &mut log);
+        layers.push(
+            fmt::layer().with_writer(writer).with_ansi(false).event_format(keepalived::Style(place)).boxed(),
+        );
+    }
+    Ok((Dispatch::new(Registry::default().with(filter).with(layers)), log))
 }
 
 fn layer<S>(options: &Options, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>

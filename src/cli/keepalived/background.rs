@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::AsFd;
 
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
@@ -19,14 +18,12 @@ pub enum Side {
 
 /// Forks twice. Must be called before any thread is started.
 ///
-/// The daemon's standard error leads to the system's log (`/dev/log`), where there is one; with `console` it
-/// stays where it was.
+/// The daemon has no terminal: its log is syslog's.
 ///
 /// # Errors
 /// When there can be no more processes, or `/dev/null` is not there.
-pub fn enter(console: bool) -> io::Result<Side> {
+pub fn enter() -> io::Result<Side> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    let log = if console { None } else { Some(system_log().unwrap_or(null.try_clone()?.into())) };
     // SAFETY: this process has one thread, so every lock is free in the child.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
         // It ends at once; nobody else would collect it.
@@ -42,15 +39,6 @@ pub fn enter(console: bool) -> io::Result<Side> {
     std::env::set_current_dir("/")?;
     dup2_stdin(null.as_fd())?;
     dup2_stdout(null.as_fd())?;
-    if let Some(log) = log {
-        dup2_stderr(log.as_fd())?;
-    }
+    dup2_stderr(null.as_fd())?;
     Ok(Side::Daemon)
-}
-
-/// Every line that is written becomes one message.
-fn system_log() -> Option<OwnedFd> {
-    let socket = UnixDatagram::unbound().ok()?;
-    socket.connect("/dev/log").ok()?;
-    Some(socket.into())
 }

@@ -26,6 +26,22 @@ pub enum Name {
     VrrpPid,
     /// `-c`
     CheckersPid,
+    /// `-b`
+    BfdPid,
+    /// `-B`
+    NoBfd,
+    /// `-S`
+    LogFacility,
+    /// `-g`
+    LogFile,
+    /// `-G`
+    NoSyslog,
+    /// `-V`
+    LeaveEverything,
+    /// `-m`
+    CoreDump,
+    /// `-e`
+    AllConfig,
     /// `-C`
     OnlyCheckers,
     /// `-P`
@@ -62,7 +78,6 @@ struct Spec(Option<char>, &'static str, Takes, Name);
 
 const NO_IPVS: &str = "vipd uses no IPVS";
 const NO_SNMP: &str = "there is no SNMP; metrics are served on the control socket";
-const NO_SYSLOG: &str = "the log goes to standard error, and to /dev/log only in the background";
 
 use Name::{Quiet, Without};
 use Takes::{Argument, Nothing, Optional};
@@ -72,17 +87,17 @@ const SPECS: [Spec; 41] = [
     Spec(Some('f'), "use-file", Argument, Name::UseFile),
     Spec(Some('P'), "vrrp", Nothing, Name::OnlyVrrp),
     Spec(Some('C'), "check", Nothing, Name::OnlyCheckers),
-    Spec(Some('B'), "no_bfd", Nothing, Quiet),
-    Spec(None, "all", Nothing, Without("one process does everything")),
+    Spec(Some('B'), "no_bfd", Nothing, Name::NoBfd),
+    Spec(None, "all", Nothing, Quiet),
     Spec(Some('l'), "log-console", Nothing, Name::LogConsole),
     Spec(Some('D'), "log-detail", Nothing, Name::LogDetail),
-    Spec(Some('S'), "log-facility", Argument, Without(NO_SYSLOG)),
-    Spec(Some('g'), "log-file", Optional, Without(NO_SYSLOG)),
-    Spec(None, "flush-log-file", Nothing, Without(NO_SYSLOG)),
-    Spec(Some('G'), "no-syslog", Nothing, Quiet),
+    Spec(Some('S'), "log-facility", Argument, Name::LogFacility),
+    Spec(Some('g'), "log-file", Optional, Name::LogFile),
+    Spec(None, "flush-log-file", Nothing, Quiet),
+    Spec(Some('G'), "no-syslog", Nothing, Name::NoSyslog),
     Spec(Some('u'), "umask", Argument, Name::Umask),
     Spec(Some('X'), "release-vips", Nothing, Quiet),
-    Spec(Some('V'), "dont-release-vrrp", Nothing, Without("addresses are always removed at the end")),
+    Spec(Some('V'), "dont-release-vrrp", Nothing, Name::LeaveEverything),
     Spec(Some('I'), "dont-release-ipvs", Nothing, Without(NO_IPVS)),
     Spec(Some('R'), "dont-respawn", Nothing, Without("starting again is left to the service manager")),
     Spec(Some('n'), "dont-fork", Nothing, Name::DontFork),
@@ -90,15 +105,15 @@ const SPECS: [Spec; 41] = [
     Spec(Some('p'), "pid", Argument, Name::Pid),
     Spec(Some('r'), "vrrp_pid", Argument, Name::VrrpPid),
     Spec(Some('c'), "checkers_pid", Argument, Name::CheckersPid),
-    Spec(Some('b'), "bfd_pid", Argument, Without("BFD runs in the one process")),
+    Spec(Some('b'), "bfd_pid", Argument, Name::BfdPid),
     Spec(Some('T'), "genhash", Nothing, Name::Genhash),
     Spec(Some('a'), "address-monitoring", Nothing, Without("`vipd events` shows what concerns the virtual addresses")),
     Spec(Some('x'), "snmp", Nothing, Without(NO_SNMP)),
     Spec(Some('A'), "snmp-agent-socket", Argument, Without(NO_SNMP)),
     Spec(Some('s'), "namespace", Argument, Name::Namespace),
-    Spec(Some('m'), "core-dump", Nothing, Without("core files are left to the service manager (LimitCORE=)")),
-    Spec(Some('M'), "core-dump-pattern", Optional, Without("core files are left to the host (kernel.core_pattern)")),
-    Spec(Some('e'), "all-config", Nothing, Without("a missing include is always reported")),
+    Spec(Some('m'), "core-dump", Nothing, Name::CoreDump),
+    Spec(Some('M'), "core-dump-pattern", Optional, Without("the pattern of core files is left to the host (kernel.core_pattern)")),
+    Spec(Some('e'), "all-config", Nothing, Name::AllConfig),
     Spec(Some('i'), "config-id", Argument, Name::ConfigId),
     Spec(None, "signum", Argument, Name::Signum),
     Spec(Some('t'), "config-test", Optional, Name::ConfigTest),
@@ -124,34 +139,45 @@ pub struct Given {
     pub argument: Option<String>,
 }
 
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// In their order.
+    pub given: Vec<Given>,
+    /// Words that are no options: said, and left alone.
+    pub unexpected: Vec<String>,
+}
+
 /// Reads everything after the program's name.
 ///
 /// # Errors
-/// One line that says what is wrong.
-pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<Given>, String> {
-    let words: Vec<String> = arguments
-        .into_iter()
-        .map(|word| word.into_string().map_err(|word| format!("Option {} is not UTF-8", word.display())))
-        .collect::<Result<_, _>>()?;
-    let mut words = words.into_iter();
-    let mut given = Vec::new();
-    let mut unexpected = Vec::new();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            unexpected.extend(words.by_ref());
-        } else if let Some(long) = word.strip_prefix("--") {
-            given.push(read_long(long, &mut words)?);
-        } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
-            read_shorts(shorts, &mut words, &mut given)?;
-        } else {
-            unexpected.push(word);
+/// One line for each option that is wrong.
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Line, Vec<String>> {
+    let mut words = Vec::new();
+    let mut wrong = Vec::new();
+    for word in arguments {
+        match word.into_string() {
+            Ok(word) => words.push(word),
+            Err(word) => wrong.push(format!("Option {} is not UTF-8", word.display())),
         }
     }
-    if unexpected.is_empty() {
-        Ok(given)
-    } else {
-        Err(format!("Unexpected argument(s): {}", unexpected.join(" ")))
+    let mut words = words.into_iter();
+    let mut line = Line::default();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            line.unexpected.extend(words.by_ref());
+        } else if let Some(long) = word.strip_prefix("--") {
+            match read_long(long, &mut words) {
+                Ok(given) => line.given.push(given),
+                Err(problem) => wrong.push(problem),
+            }
+        } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
+            wrong.extend(read_shorts(shorts, &mut words, &mut line.given).err());
+        } else {
+            line.unexpected.push(word);
+        }
     }
+    if wrong.is_empty() { Ok(line) } else { Err(wrong) }
 }
 
 fn read_long(word: &str, rest: &mut impl Iterator<Item = String>) -> Result<Given, String> {
@@ -162,10 +188,13 @@ fn read_long(word: &str, rest: &mut impl Iterator<Item = String>) -> Result<Give
     let exact = SPECS.iter().find(|Spec(_, long, ..)| *long == name);
     let mut cut = SPECS.iter().filter(|Spec(_, long, ..)| !name.is_empty() && long.starts_with(name));
     let unique = cut.next().filter(|_| cut.next().is_none());
-    let Spec(_, long, takes, meaning) = exact.or(unique).ok_or_else(|| format!("Unknown option --{name}"))?;
+    let Spec(_, long, takes, meaning) = exact.or(unique).ok_or_else(|| format!("Unknown option --{word}"))?;
     let word = format!("--{long}");
     let argument = match (takes, argument) {
-        (Nothing, Some(_)) => return Err(format!("Option {word} takes no argument")),
+        (Nothing, Some(argument)) => return Err(format!("Unknown option {word}={argument}")),
+        (Argument, Some(argument)) if argument.is_empty() => {
+            return Err(format!("Missing parameter for option {word}"));
+        }
         (Argument, None) => Some(rest.next().ok_or_else(|| format!("Missing parameter for option {word}"))?),
         (_, argument) => argument,
     };
@@ -219,16 +248,24 @@ fn meaning(name: Name) -> String {
     match name {
         Name::UseFile => "configuration file [/etc/keepalived/keepalived.conf]".to_owned(),
         Name::DontFork => "stay in the foreground".to_owned(),
-        Name::LogConsole => "log to standard error also in the background".to_owned(),
+        Name::LogConsole => "log to standard error too; only with -n".to_owned(),
         Name::LogDetail => "log why decisions are made".to_owned(),
         Name::DumpConf => "print the configuration as it was understood".to_owned(),
         Name::ConfigTest => "test the configuration; complaints to standard error or FILE".to_owned(),
         Name::Pid => "pid file [/run/keepalived.pid]".to_owned(),
         Name::VrrpPid => "second pid file [/run/vrrp.pid]".to_owned(),
-        Name::CheckersPid => "third pid file [none]".to_owned(),
+        Name::CheckersPid => "third pid file, with virtual servers [/run/checkers.pid]".to_owned(),
+        Name::BfdPid => "fourth pid file, with BFD [/run/bfd.pid]".to_owned(),
+        Name::NoBfd => "without BFD".to_owned(),
+        Name::LogFacility => "syslog facility: 0 to 7 or local0 to local7, user, daemon [daemon]".to_owned(),
+        Name::LogFile => "log to this file too [/tmp/keepalived.log]".to_owned(),
+        Name::NoSyslog => "no syslog".to_owned(),
+        Name::LeaveEverything => "leave addresses in place at the end, send no priority 0".to_owned(),
+        Name::CoreDump => "allow core files".to_owned(),
+        Name::AllConfig => "a missing include is an error".to_owned(),
         Name::OnlyCheckers => "refused: there are no virtual servers to check".to_owned(),
         Name::OnlyVrrp => "only VRRP, which is all there is".to_owned(),
-        Name::Umask => "umask in octal, or hex with 0x".to_owned(),
+        Name::Umask => "umask; octal begins with 0, hex with 0x".to_owned(),
         Name::Namespace => "run in this network namespace of /run/netns".to_owned(),
         Name::ConfigId => "keep lines that begin with @ID [host name up to its first dot]".to_owned(),
         Name::Signum => "print the number of STOP, RELOAD, DATA, STATS, STATS_CLEAR or JSON".to_owned(),
@@ -245,8 +282,8 @@ mod tests {
     use super::*;
 
     fn names(line: &str) -> Result<Vec<(Name, Option<String>)>, String> {
-        let given = read(line.split_whitespace().map(OsString::from))?;
-        Ok(given.into_iter().map(|given| (given.name, given.argument)).collect())
+        let line = read(line.split_whitespace().map(OsString::from)).map_err(|wrong| wrong.join("|"))?;
+        Ok(line.given.into_iter().map(|given| (given.name, given.argument)).collect())
     }
 
     fn file(path: &str) -> (Name, Option<String>) {
@@ -277,7 +314,11 @@ mod tests {
         assert_eq!(names("--zz"), Err("Unknown option --zz".to_owned()));
         assert_eq!(names("--conf"), Err("Unknown option --conf".to_owned()), "it may be -t or -i");
         assert_eq!(names("-t -f"), Err("Missing parameter for option -f".to_owned()));
-        assert!(names("-n foo").is_err());
+        assert_eq!(names("--zz=3 -y"), Err("Unknown option --zz=3|Unknown option -y".to_owned()));
+        assert_eq!(names("--no-syslog=3"), Err("Unknown option --no-syslog=3".to_owned()));
+        assert_eq!(names("--use-file="), Err("Missing parameter for option --use-file".to_owned()));
+        let line = read(["-n", "foo", "bar"].map(OsString::from)).unwrap();
+        assert_eq!(line.unexpected, ["foo", "bar"], "which is no error");
     }
 
     #[test]
