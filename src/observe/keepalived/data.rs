@@ -2,11 +2,12 @@
 
 use config::ready::{Authentication, Family, Transport};
 
-use super::{Page, Picture, globals, instance, interfaces, network, tracked, words};
+use super::{Page, Picture, delays, globals, instance, interfaces, network, tracked, words};
 
 pub(super) fn data(picture: &Picture<'_>) -> String {
     let mut page = Page::default();
     globals::globals(&mut page, picture, globals::Of::Vrrp);
+    delays::section(&mut page, picture);
     statics(&mut page, picture);
     for (index, (config, status)) in picture.instances().enumerate() {
         if index == 0 {

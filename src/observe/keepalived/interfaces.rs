@@ -5,12 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 
-use config::ready::{AnnouncementGroup, Config, Family};
+use config::ready::{Config, Family};
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
 use nix::net::if_::InterfaceFlags;
 
-use super::{Page, Picture, words};
+use super::{Page, Picture, delays, words};
 use crate::observe::event::State;
 
 /// `ARPHRD_ETHER`, `ARPHRD_LOOPBACK`
@@ -103,28 +103,12 @@ fn ours(config: &Config) -> HashSet<IpAddr> {
 
 pub(super) fn section(page: &mut Page, picture: &Picture<'_>) {
     let ours = ours(picture.config);
-    for (index, group) in picture.config.announcement_groups.iter().enumerate() {
-        if index == 0 {
-            page.section("Gratuitous ARP delays");
-        }
-        delays(page, index, group);
-    }
     for (index, one) in picture.interfaces.iter().enumerate() {
         if index == 0 {
             page.section("Interfaces");
         }
         interface(page, picture, one, &ours);
     }
-}
-
-fn delays(page: &mut Page, index: usize, group: &AnnouncementGroup) {
-    let (arp, na) = (group.arp_gap.as_secs_f64(), group.na_gap.as_secs_f64());
-    page.line("------< GARP delay group >------");
-    page.line(format!(" Interface group {index}"));
-    page.line(format!(" Gratuitous ARP interval = {arp:.6}"));
-    page.line(format!(" Gratuitous NA interval = {na:.6}"));
-    page.line(" Interfaces:");
-    group.interfaces.iter().for_each(|name| page.line(format!("  {name}")));
 }
 
 fn interface(page: &mut Page, picture: &Picture<'_>, one: &Interface, ours: &HashSet<IpAddr>) {
@@ -152,6 +136,7 @@ fn interface(page: &mut Page, picture: &Picture<'_>, one: &Interface, ours: &Has
         other => page.line(format!("   HW Type = UNKNOWN ({other})")),
     }
     page.line("   NIC netlink status update");
+    delays::of_interface(page, picture.config, &one.name);
     page.line("   Reset ARP config counter 0");
     page.line("   Original arp_ignore 0");
     page.line("   Original arp_filter 0");

@@ -5,6 +5,7 @@
 //! A socket serves both directions here, and one process does everything: `fd_in` equals `fd_out`.
 
 mod data;
+mod delays;
 pub mod files;
 mod globals;
 mod instance;
