@@ -131,7 +131,7 @@ impl Alone {
         wait_until("it is active everywhere", Duration::from_secs(15), || {
             let addresses = this.host().addresses();
             let has = |end: &&str| addresses.iter().any(|address| address.ends_with(*end));
-            [".0.100", ".0.150", ".0.110", "fd99::100"].iter().all(|end| has(&end))
+            [".0.100", ".0.150", ".0.110", "fd99::100"].iter().all(has)
         })?;
         Ok(this)
     }
