@@ -215,8 +215,7 @@ impl Reader<'_> {
             return text(value);
         }
         if let Some(definition) = self.definitions.get(name) {
-            let keyword: String =
-                line.chars.iter().map(|c| c.value).take_while(|c| !c.is_whitespace()).collect();
+            let keyword = keyword(line);
             if super::keywords::is_secret(&keyword) {
                 definition.place.iter().for_each(|value| self.diagnostics.hide(value.clone()));
             }
@@ -260,7 +259,7 @@ impl Reader<'_> {
             return;
         }
         let braced = line.chars[start + 1].value == '{';
-        let keyword = lexer::words(line).into_iter().next().map(|w| w.text).unwrap_or_default();
+        let keyword = keyword(line);
         // In a command `$` may be meant for somebody else, and a password may begin with one.
         if !braced && (super::keywords::is_script(&keyword) || super::keywords::is_secret(&keyword)) {
             return;
@@ -331,6 +330,14 @@ impl Reader<'_> {
         }
         text
     }
+}
+
+/// The word that a line begins with, as far as any keyword is long: it is asked for at every reference of lines
+/// that may be one word of 64 KiB.
+fn keyword(line: &Line) -> String {
+    const LONGEST: usize = 48;
+    let letters = line.chars.iter().map(|c| c.value).skip_while(|c| *c == '"');
+    letters.take(LONGEST).take_while(|c| !c.is_whitespace() && *c != '"').collect()
 }
 
 /// A name that is used in a line, for another round of replacing.
