@@ -123,7 +123,8 @@ fn a_weight_that_moves_nothing_is_told_when_the_peer_is_known() {
     let (_there, peer) = written("lb2.conf", &instance(100));
     let alone = check(&["--elsewhere", "--format", "json"], &path);
     assert!(!String::from_utf8_lossy(&alone.stdout).contains("weight-moves-nothing"));
-    let output = check(&["--elsewhere", "--format", "json", "--peer", peer.to_str().unwrap()], &path);
+    let peer = format!("lb2={}", peer.display());
+    let output = check(&["--elsewhere", "--json", "--peer", &peer], &path);
     assert_eq!(output.status.code(), Some(0), "a warning is no failure");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let found = json["findings"].as_array().unwrap();

@@ -20,7 +20,6 @@ const SECTIONS: &[Section] = &[
                 "peer-authentication",
                 "another password, kind of authentication or signing key: both are active",
             ),
-            ("peer-checksum", "`v3_checksum_as_v2` on one of the two: adverts with a wrong sum are dropped"),
             ("peer-group-order", "a host is better in one member of a group and worse in another"),
             ("peer-not-listed", "two unicast routers that do not name each other"),
             ("peer-priority", "the same priority on both; a warning when both are the owner"),
@@ -202,7 +201,8 @@ const HEAD: &str = "\
     vipd check /etc/keepalived/keepalived.conf
     vipd check lb1.conf --peer lb2.conf --peer lb3.conf
     vipd check --elsewhere lb2.conf
-    vipd check --format json vipd.toml | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.code)\"'
+    vipd check --config-id lb1 both.conf --peer lb2=both.conf
+    vipd check --json vipd.toml | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.code)\"'
 
 Reads the files as the daemon does and lists every problem at once: its place, a code, what was found, what was expected, and what
 to do or what is done instead. An error keeps the configuration from running. A warning: it runs, but not as it is written, or it
@@ -211,14 +211,15 @@ cannot work. A notice is worth knowing.
 Exit codes: 0 no errors, whatever warnings there are; 1 errors; 2 wrong options.
 
 `--peer FILE` names the configuration of another router of the same addresses; the file is read as if on that router, so nothing of this
-host is asked for it, except that `@ID` lines are kept for the same id. Of its own problems only errors are shown. An instance and one of
+host is asked for it. `--peer ID=FILE` reads `@ID` lines as that router does, so one file for all routers can be compared with itself.
+Of its own problems only errors are shown. An instance and one of
 a peer are taken for the same virtual router when they share an address, or when they have the same virtual router id and family and the
 same interface or name. A weight is said to move nothing when the priorities that the instance can have, with each of its checks good or
 bad, all lie on one side of those that the peer can have. A tracked file can hold any number, so nothing is said about it.
 
 Interfaces, addresses and scripts are looked up on this host, unless `--elsewhere` is given. Scripts are judged as the daemon judges them.
 
-`--format json` gives `errors`, `warnings`, `notices` (counts) and `findings`: `severity`, `code`, `message`, `file`, `line`,
+`--json` (the same as `--format json`) gives `errors`, `warnings`, `notices` (counts) and `findings`: `severity`, `code`, `message`, `file`, `line`,
 `column`, `length`, `expected`, `help`. Codes stay the same from release to release; sentences may change.
 ";
 

@@ -115,19 +115,29 @@ pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
     Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
 }
 
+/// The configuration of another router of the same addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'p> {
+    /// One file.
+    pub path: &'p Path,
+    /// For `@ID` lines, as that router reads them. Default: as on this one.
+    pub config_id: Option<&'p str>,
+}
+
 /// Everything that can be said about a configuration: what [`load`] says, what is legal but cannot be meant,
-/// and what keeps it from working with its peers, each of which is one file of another host.
+/// and what keeps it from working with its peers.
 ///
 /// Of the peers' own findings only errors are kept: each is to be checked by itself.
-pub fn check(paths: &[&Path], peers: &[&Path], options: &LoadOptions) -> Diagnostics {
+pub fn check(paths: &[&Path], peers: &[Peer<'_>], options: &LoadOptions) -> Diagnostics {
     let mut diagnostics = Diagnostics::default();
     let host = read_host(paths, options, &mut diagnostics);
     lint::alone(&host, &mut diagnostics);
-    let elsewhere = LoadOptions { check_host: false, judge_scripts: false, ..options.clone() };
     let mut others = Vec::new();
     for peer in peers {
+        let config_id = peer.config_id.map(str::to_owned).or_else(|| options.config_id.clone());
+        let elsewhere = LoadOptions { config_id, check_host: false, judge_scripts: false, ..options.clone() };
         let mut of_peer = Diagnostics::default();
-        let other = read_host(&[*peer], &elsewhere, &mut of_peer);
+        let other = read_host(&[peer.path], &elsewhere, &mut of_peer);
         // One that does not run lacks what its errors left out.
         others.extend(Some(other).filter(|_| !of_peer.has_errors()));
         diagnostics.take_errors(of_peer);

@@ -21,9 +21,10 @@ use super::output;
 Examples:
   vipd check /etc/vipd/vipd.toml
   vipd check /etc/keepalived/keepalived.conf
-  vipd check --format json vipd.toml | jq .errors
+  vipd check --json vipd.toml | jq .errors
   vipd check --elsewhere lb2.conf     written for another host
   vipd check /etc/keepalived/keepalived.conf --peer lb2.conf --peer lb3.conf
+  vipd check both.conf --config-id lb1 --peer lb2=both.conf
 
 docs/check.md lists every finding.
 
@@ -35,13 +36,16 @@ pub struct Arguments {
     /// For people, or one JSON object for programs
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+    /// The same as `--format json`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     /// The files are for another host: do not look for their interfaces and scripts on this one
     #[arg(long)]
     elsewhere: bool,
-    /// The configuration of another router of the same addresses, compared with FILE; may be repeated. Of its own
-    /// problems only errors are shown
-    #[arg(long = "peer", value_name = "FILE")]
-    peers: Vec<PathBuf>,
+    /// The configuration of another router of the same addresses, compared with FILE; may be repeated. With an ID
+    /// its `@ID` lines are those of that router. Of its own problems only errors are shown
+    #[arg(long = "peer", value_name = "[ID=]FILE")]
+    peers: Vec<String>,
     /// Keeps `@ID` lines of keepalived.conf [default: the host name up to its first dot]
     #[arg(long, value_name = "ID")]
     config_id: Option<String>,
@@ -63,9 +67,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         judge_scripts: !arguments.elsewhere,
         ..config::LoadOptions::default()
     };
-    let peers: Vec<_> = arguments.peers.iter().map(PathBuf::as_path).collect();
+    let peers: Vec<_> = arguments.peers.iter().map(|written| peer(written)).collect();
     let diagnostics = config::check(&files, &peers, &options);
-    let text = match arguments.format {
+    let format = if arguments.json { Format::Json } else { arguments.format };
+    let text = match format {
         Format::Human => {
             diagnostics.render_human(output::is_colourful()) + &summary(&files, &diagnostics) + "\n"
         }
@@ -73,6 +78,16 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     };
     let printed = output::print(&text);
     if diagnostics.has_errors() { ExitCode::FAILURE } else { printed }
+}
+
+/// `FILE` or `ID=FILE`; a file that is there is a file, whatever its name.
+fn peer(written: &str) -> config::Peer<'_> {
+    match written.split_once('=') {
+        Some((id, file)) if !id.contains('/') && !Path::new(written).exists() => {
+            config::Peer { path: Path::new(file), config_id: Some(id) }
+        }
+        _ => config::Peer { path: Path::new(written), config_id: None },
+    }
 }
 
 /// `vipd.toml: 1 error, 2 warnings`

@@ -6,7 +6,7 @@ use nix::ifaddrs::getifaddrs;
 
 use crate::complete::family_of;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::ready::{Config, Instance, VirtualAddress};
+use crate::ready::{Config, Instance, Transport, VirtualAddress};
 
 use super::at;
 
@@ -71,6 +71,23 @@ pub(super) fn check(config: &Config, networks: &[Network], diagnostics: &mut Dia
         outside(config, instance, &own, diagnostics);
         only_address(instance, &own, &held, diagnostics);
         owner(instance, networks, diagnostics);
+        own_peer(instance, &own, diagnostics);
+    }
+}
+
+/// A list of peers that is the same on all routers.
+fn own_peer(instance: &Instance, own: &[Network], diagnostics: &mut Diagnostics) {
+    let Transport::Unicast { peers, .. } = &instance.transport else { return };
+    for peer in peers.iter().map(|peer| peer.address).filter(|peer| instance.source != Some(*peer)) {
+        if own.iter().any(|network| network.address == peer) {
+            let message = format!("peer {peer} of {} is an address of this host", instance.name);
+            let finding = Diagnostic::notice("peer-is-self", &at(&instance.place), message);
+            diagnostics.push(
+                finding
+                    .expected("the addresses of the other routers alone")
+                    .help("every advert is sent to this host too; delete the line"),
+            );
+        }
     }
 }
 
@@ -181,6 +198,33 @@ mod tests {
         let mut diagnostics = Diagnostics::default();
         check(&config, &networks, &mut diagnostics);
         diagnostics.iter().map(|finding| finding.code).collect()
+    }
+
+    /// What `ip` shows, in the namespace we are in.
+    #[test]
+    fn networks_are_those_of_this_host() {
+        let output = std::process::Command::new("ip").args(["-j", "address"]).output().unwrap();
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut shown = Vec::new();
+        for link in links.as_array().unwrap() {
+            for address in link["addr_info"].as_array().unwrap() {
+                let part = |key: &str| address[key].as_str().unwrap().to_owned();
+                let written = format!("{}/{}", part("local"), address["prefixlen"]);
+                shown.push(network(link["ifname"].as_str().unwrap(), &written));
+            }
+        }
+        let key = |network: &Network| (network.interface.clone(), network.address);
+        let mut found = of_this_host();
+        shown.sort_by_key(key);
+        found.sort_by_key(key);
+        assert_eq!(found, shown);
+    }
+
+    #[test]
+    fn an_own_address_among_the_peers_is_named() {
+        let vip = "10.99.0.100\n }\n unicast_peer {\n 10.99.0.1\n 10.99.0.2";
+        assert_eq!(said(100, vip, &["10.99.0.1/24"]), ["peer-is-self"]);
+        assert_eq!(said(100, vip, &["10.99.0.3/24"]), [""; 0]);
     }
 
     #[test]

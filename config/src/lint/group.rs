@@ -33,7 +33,7 @@ fn mixed(group: &SyncGroup, name: &Located<String>, members: &[Router<'_>], diag
         let finding = Diagnostic::warning("group-preemption", no.preempt(), message);
         diagnostics.push(
             finding
-                .expected("`nopreempt` in all members or in none")
+                .expected("preemption in all members or in none")
                 .help("a group becomes active when all members want to, so the one that does not preempt holds the others back"),
         );
     } else if let (false, Some((one, other))) =

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ready::{Authentication, Family, Hmac, HmacMode, Place, Transport, Version};
+use crate::ready::{Authentication, Hmac, HmacMode, Place, Transport, Version};
 use crate::time::shown;
 
 use super::weight::{Range, first_weight};
@@ -72,7 +72,7 @@ fn pair(a: Router<'_>, b: Router<'_>, diagnostics: &mut Diagnostics) {
             at(b.version())
         );
         let finding = Diagnostic::warning("peer-version", a.version(), message);
-        diagnostics.push(finding.expected("the same `version` on all routers").help(TWO_ACTIVE));
+        diagnostics.push(finding.expected("the same version on all routers").help(TWO_ACTIVE));
         return;
     }
     // RFC 3768 §7.1; a version 3 Backup learns the interval of the Active (RFC 9568 §6.4.2).
@@ -84,11 +84,9 @@ fn pair(a: Router<'_>, b: Router<'_>, diagnostics: &mut Diagnostics) {
             at(b.advert_interval())
         );
         let finding = Diagnostic::warning("peer-advert-interval", a.advert_interval(), message);
-        diagnostics
-            .push(finding.expected("the same `advert_int` on all routers of version 2").help(TWO_ACTIVE));
+        diagnostics.push(finding.expected("the same interval on all routers of version 2").help(TWO_ACTIVE));
     }
     authentication(a, b, diagnostics);
-    checksum(a, b, diagnostics);
     addresses(a, b, diagnostics);
     priority(a, b, diagnostics);
 }
@@ -126,7 +124,7 @@ fn unheard(a: Router<'_>, b: Router<'_>, diagnostics: &mut Diagnostics) {
         let finding = Diagnostic::warning("peer-not-listed", a.source(), message);
         diagnostics.push(
             finding
-                .expected(format!("`{source}` in its `unicast_peer`"))
+                .expected(format!("`{source}` among its peers"))
                 .help("it sends us no adverts, so we become active beside it"),
         );
     }
@@ -135,7 +133,7 @@ fn unheard(a: Router<'_>, b: Router<'_>, diagnostics: &mut Diagnostics) {
         let finding = Diagnostic::warning("peer-not-listed", a.unicast(), message);
         diagnostics.push(
             finding
-                .expected(format!("`{source}` in `unicast_peer`"))
+                .expected(format!("`{source}` among the peers"))
                 .help("it hears no adverts from us, so it becomes active beside us"),
         );
     }
@@ -179,20 +177,6 @@ fn accepts(sender: Option<&Hmac>, receiver: Option<&Hmac>) -> bool {
             let key = sender.keys.iter().find(|key| key.id == sender.active_key);
             key.is_some_and(|key| receiver.keys.iter().any(|k| k.id == key.id && k.secret == key.secret))
         }
-    }
-}
-
-/// RFC 5798 sums IPv4 adverts with a pseudo-header, RFC 9568 without.
-fn checksum(a: Router<'_>, b: Router<'_>, diagnostics: &mut Diagnostics) {
-    let matters = a.ready.version == Version::V3 && a.ready.family == Family::Ipv4;
-    if matters && a.ready.checksum_message_only != b.ready.checksum_message_only {
-        let message = format!("adverts are summed in another way than at {}", b.name().place);
-        let finding = Diagnostic::warning("peer-checksum", a.name(), message);
-        diagnostics.push(
-            finding
-                .expected("`v3_checksum_as_v2` on all routers or on none")
-                .help("a router drops adverts with a wrong sum, so both may become active"),
-        );
     }
 }
 

@@ -27,7 +27,7 @@ fn addresses_held_twice(host: &Host, diagnostics: &mut Diagnostics) {
             let at = Location { place: address.place.clone(), length: 1 };
             let finding = Diagnostic::warning("address-in-two-instances", &at, message);
             diagnostics.push(finding.expected("every address in one instance").help(format!(
-                "when one of the two lets go, it deletes the address while the other is active; the other is at {}",
+                "in keepalived the one that lets go deletes it while the other is active, and two hosts may hold it at once; the other is at {}",
                 first.name().place
             )));
         }
@@ -41,9 +41,9 @@ fn peers(host: &Host, router: Router<'_>, diagnostics: &mut Diagnostics) {
             let message = format!("peer {peer} is the instance's own source");
             let finding = Diagnostic::notice("peer-is-self", router.peer(peer), message);
             diagnostics.push(
-                finding.expected("the addresses of the other routers alone").help(
-                    "every advert is sent to this host too, which takes no notice of it; delete the line",
-                ),
+                finding
+                    .expected("the addresses of the other routers alone")
+                    .help("every advert is sent to this host too; delete the line"),
             );
         } else if let Some(holder) = host.routers().find(|holder| holder.holds(peer)) {
             let message = format!("peer {peer} is a virtual address of {}", holder.ready.name);
