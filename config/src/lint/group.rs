@@ -13,7 +13,7 @@ pub(super) fn judge(host: &Host, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// One finding for a group: what matters most.
+/// What the members of a group differ in, one finding for each.
 fn mixed(group: &SyncGroup, name: &Located<String>, members: &[Router<'_>], diagnostics: &mut Diagnostics) {
     let starts_active = |instance: &Instance| instance.wants_active || instance.start_active;
     if let Some((one, other)) = differ(members, starts_active) {
@@ -22,11 +22,12 @@ fn mixed(group: &SyncGroup, name: &Located<String>, members: &[Router<'_>], diag
             "group {}: {} begins as MASTER and {} as BACKUP",
             group.name, active.ready.name, backup.ready.name
         );
-        let finding = Diagnostic::warning("group-states", backup.first_state(), message);
+        let finding = Diagnostic::notice("group-states", backup.first_state(), message);
         diagnostics.push(finding.expected("the same state in all members").help(
-            "members are active together or not at all, so one host cannot be MASTER for one and BACKUP for the other",
+            "the group is active on one host as a whole; the priorities say on which, the states do not",
         ));
-    } else if let Some((one, other)) = differ(members, |instance| instance.preempt) {
+    }
+    if let Some((one, other)) = differ(members, |instance| instance.preempt) {
         let (yes, no) = if one.ready.preempt { (one, other) } else { (other, one) };
         let message =
             format!("group {}: {} preempts and {} does not", group.name, yes.ready.name, no.ready.name);
@@ -36,7 +37,8 @@ fn mixed(group: &SyncGroup, name: &Located<String>, members: &[Router<'_>], diag
                 .expected("preemption in all members or in none")
                 .help("a group becomes active when all members want to, so the one that does not preempt holds the others back"),
         );
-    } else if let (false, Some((one, other))) =
+    }
+    if let (false, Some((one, other))) =
         (group.tracking_weight, differ(members, |instance| instance.priority))
     {
         let message = format!(

@@ -292,7 +292,7 @@ fn groups(host: &Host, others: &[Host], diagnostics: &mut Diagnostics) {
             );
             let finding = Diagnostic::warning("peer-group-order", &written.name.at, message);
             diagnostics.push(finding.expected("one host that has the higher priority in all members").help(
-                "members are active together or not at all: each host waits for the other, or takes the group from it again and again",
+                "members are active together or not at all: the group stays where it is, for each host waits for the other",
             ));
         }
     }
