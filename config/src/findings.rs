@@ -41,6 +41,7 @@ const SECTIONS: &[Section] = &[
         &[
             ("address-family", "an address, peer or group of another family than the instance"),
             ("address-in-two-instances", "two instances hold the same address on the same interface"),
+            ("address-without-interface", "an address needs an interface where its instance has none"),
             ("advert-interval", "an interval that adverts of this version cannot carry"),
             ("authentication-ignored", "version 3 and strict mode have no passwords"),
             ("authentication-without-password", "`auth_type` without `auth_pass`"),
@@ -73,6 +74,7 @@ const SECTIONS: &[Section] = &[
             ("timer-expired-with-preempt", "`timer_expired_backup` needs `nopreempt`"),
             ("too-many-addresses", "more addresses than an advert carries"),
             ("version-for-ipv6", "version 2 carries no IPv6"),
+            ("vmac-without-interface", "a VMAC needs an interface"),
             ("vmac-with-unicast", "unicast leaves by the base interface, not by the VMAC"),
             ("vmac-word-without-vmac", "a word for VMACs without `use_vmac`"),
             ("vrf-without-interface", "`vrf` of a VMAC without an interface"),
@@ -154,6 +156,7 @@ const SECTIONS: &[Section] = &[
             ("not-supported-yet", "a keyword that has no effect yet"),
             ("number-with-rest", "a number with something behind it"),
             ("refused", "a keyword that cannot be done here"),
+            ("refused-by-keepalived", "used here, but keepalived does not start with it"),
             ("repeated", "a keyword written twice: the last one counts"),
             ("rounded", "more decimals than are kept"),
             ("skipped-by-keepalived", "read here, skipped by keepalived"),
