@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::complete::{self, CONTROL_SOCKET};
-use crate::diagnostic::{Diagnostics, Severity};
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::ready::{
     Announcements, Authentication, Balance, Bfd, Check, Command, Config, Credentials, Effect, Family, Fifo,
     FileExpect, Hmac, HmacMode, HttpProbe, Instance, Listener, Notify, OldUnicastChecksum, ParameterMatch,
@@ -71,7 +71,9 @@ pub fn to_toml(config: &Config, dropped: &Diagnostics) -> String {
 }
 
 fn comments(text: &mut String, dropped: &Diagnostics) {
-    let dropped: Vec<_> = dropped.iter().filter(|d| d.severity != Severity::Notice).collect();
+    // Words that have no effect here are only noticed, but they are not in the TOML either.
+    let lost = |finding: &&Diagnostic| finding.severity != Severity::Notice || finding.code == "not-needed";
+    let dropped: Vec<_> = dropped.iter().filter(lost).collect();
     if dropped.is_empty() {
         return;
     }
