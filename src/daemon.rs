@@ -179,18 +179,6 @@ pub fn run(options: Options) -> ExitCode {
         }
     };
     options.announce();
-    let checkers = loaded.diagnostics.iter().any(|finding| finding.code == "load-balancing");
-    let pid_files = match PidFiles::write(&options.pid_files.paths(&config, checkers)) {
-        Ok(files) => files,
-        Err(error @ PidError::Running { .. }) if options.front == Front::Keepalived => {
-            info!(target: PARENT, "{error}");
-            return ExitCode::from(exit::KEEPALIVED_RUNS);
-        }
-        Err(error) => {
-            options.say_why_not(&error);
-            return ExitCode::from(exit::CANNOT_START);
-        }
-    };
     raise_descriptor_limit();
     keep_memory_small();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -205,9 +193,34 @@ pub fn run(options: Options) -> ExitCode {
             return ExitCode::from(exit::INTERNAL);
         }
     };
+    // Whoever reads a pid file may signal at once, so signals are taken before there is one.
+    let (stop, stop_asked) = mpsc::channel(1);
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new(stop_asked)
+    };
+    let signals = match signals {
+        Ok(signals) => Taken { signals, stop },
+        Err(error) => {
+            options.say_why_not(&StartError::Signals(error));
+            return ExitCode::from(exit::CANNOT_START);
+        }
+    };
+    let checkers = loaded.diagnostics.iter().any(|finding| finding.code == "load-balancing");
+    let pid_files = match PidFiles::write(&options.pid_files.paths(&config, checkers)) {
+        Ok(files) => files,
+        Err(error @ PidError::Running { .. }) if options.front == Front::Keepalived => {
+            info!(target: PARENT, "{error}");
+            return ExitCode::from(exit::KEEPALIVED_RUNS);
+        }
+        Err(error) => {
+            options.say_why_not(&error);
+            return ExitCode::from(exit::CANNOT_START);
+        }
+    };
     let code = runtime.block_on(async {
         let said = options.clone();
-        match Daemon::start(options, config, log, pid_files, Dumps::new(umask)).await {
+        match Daemon::start(options, config, log, pid_files, Dumps::new(umask), signals).await {
             Ok(daemon) => daemon.serve().await,
             Err(error) => {
                 said.say_why_not(&error);
@@ -281,9 +294,8 @@ impl Daemon {
         log: Log,
         pid_files: PidFiles,
         dumps: Dumps,
+        Taken { signals, stop }: Taken,
     ) -> Result<Self, StartError> {
-        let (stop, stop_asked) = mpsc::channel(1);
-        let signals = Signals::new(stop_asked).map_err(StartError::Signals)?;
         let config = Arc::new(config);
         let (events, queue) = EventSender::channel(EVENT_QUEUE);
         // What can be refused comes first: another vipd, a taken port. No address has moved by then.
@@ -379,6 +391,12 @@ enum Asked {
 /// SIGRTMIN+2 and SIGRTMAX-1 of glibc, as `keepalived --signum` prints them.
 const JSON: i32 = 36;
 const STATS_CLEAR: i32 = 63;
+
+/// Signals that wait for us, and the way to stop from inside.
+struct Taken {
+    signals: Signals,
+    stop: mpsc::Sender<()>,
+}
 
 struct Signals {
     terminate: tokio::signal::unix::Signal,
