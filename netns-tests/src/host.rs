@@ -204,6 +204,13 @@ impl Host {
             .unwrap_or_else(|error| panic!("sysctl {name}={value} on {}: {error}", self.name));
     }
 
+    /// What an operator of keepalived 2.2.7 has to set beside `use_vmac`: else both of its VMACs answer ARP for the IPv4
+    /// address, and the base asks in that address's name.
+    pub fn forbid_strange_arp(&self) {
+        self.sysctl("net/ipv4/conf/all/arp_ignore", "1");
+        self.sysctl("net/ipv4/conf/all/arp_announce", "2");
+    }
+
     /// Reads a sysctl of the network namespace.
     pub fn read_sysctl(&self, name: &str) -> String {
         self.inside(|| std::fs::read_to_string(format!("/proc/sys/{name}")))

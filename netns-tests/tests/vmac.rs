@@ -47,12 +47,10 @@ fn neighbour(lab: &Lab, address: &str) -> String {
     text.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap_or_default().to_owned()
 }
 
-/// Both VMACs of a keepalived answer ARP for the IPv4 address, and its base asks in that address's name (seen with
-/// 2.2.7): its operator has to forbid it. Ours gets no such help.
-fn forbid_strange_answers(host: &Host, kind: Kind) {
+/// Ours gets no such help.
+fn forbid_strange_arp(host: &Host, kind: Kind) {
     if kind == Keepalived {
-        host.sysctl("net/ipv4/conf/all/arp_ignore", "1");
-        host.sysctl("net/ipv4/conf/all/arp_announce", "2");
+        host.forbid_strange_arp();
     }
 }
 
@@ -66,8 +64,8 @@ fn moves(
 ) -> Outcome {
     let capture = Capture::start(lab);
     let (first, second) = (&lab.lb2, &lab.lb1);
-    forbid_strange_answers(first, better);
-    forbid_strange_answers(second, worse);
+    forbid_strange_arp(first, better);
+    forbid_strange_arp(second, worse);
     let mut backup = Peer::start_configured(worse, second, &both_families(100, words), "worse");
     let (on_first, on_second) = (Monitor::start(first), Monitor::start(second));
     wait_until("the first is active", SOON, || on_second.holds(VIP) && on_second.holds(VIP6))?;
@@ -166,7 +164,7 @@ fn a_silent_address_does_not_answer_and_the_rules_are_keepalived_s() {
     let mut seen = Vec::new();
     for kind in [Keepalived, Vipd] {
         let lab = Lab::new(&[]);
-        forbid_strange_answers(&lab.lb1, kind);
+        forbid_strange_arp(&lab.lb1, kind);
         let on_lb1 = Monitor::start(&lab.lb1);
         let mut peer = Peer::start_configured(kind, &lab.lb1, &both_families(100, words), "silent");
         let outcome = (|| -> Outcome {
@@ -288,4 +286,103 @@ fn routes_and_rules_are_in_the_kernel_as_keepalived_puts_them_there() {
         checked(outcome, &lab);
     }
     assert_eq!(seen[0], seen[1], "keepalived's, then ours");
+}
+
+/// What a daemon has put on a host with [`with_leavings`].
+fn leavings(host: &Host) -> Vec<String> {
+    let mut all = entries(host);
+    all.extend(host.links().into_iter().filter(|link| link != "lo" && link != "eth0"));
+    all.extend(host.addresses().into_iter().filter(|address| [VIP, "10.99.0.1"].contains(&address.as_str())));
+    all.extend(ruleset(host).into_iter().filter(|table| !table.is_empty()));
+    all
+}
+
+fn with_leavings(priority: u8) -> String {
+    format!(
+        "static_ipaddress {{\n  10.99.0.1/24 dev eth0\n}}\nstatic_routes {{\n  10.40.0.0/16 via 10.77.0.9 dev eth0\n}}\n\
+         vrrp_instance V4 {{\n  state BACKUP\n  interface eth0\n  version 3\n  virtual_router_id 51\n  priority \
+         {priority}\n  advert_int 0.1\n  use_vmac\n  no_accept\n  virtual_ipaddress {{\n    {VIP}/24\n  }}\n  \
+         virtual_routes {{\n    10.50.0.0/16 via 10.77.0.9 dev eth0\n  }}\n  virtual_rules {{\n    from 10.1.1.1 \
+         table 100 priority 50\n  }}\n}}\n"
+    )
+}
+
+#[test]
+fn what_a_killed_daemon_left_is_used_again_or_removed() {
+    if !enabled(&[]) {
+        return;
+    }
+    let _turn = Turn::alone();
+    let lab = Lab::new(&[]);
+    let outcome = (|| -> Outcome {
+        let before = leavings(&lab.lb1);
+        let on_lb1 = Monitor::start(&lab.lb1);
+        let is_active = || {
+            let now = leavings(&lab.lb1);
+            on_lb1.holds(VIP)
+                && ["10.40.", "10.50.", "50:"]
+                    .iter()
+                    .all(|start| now.iter().any(|one| one.contains(start)))
+        };
+        let mut first = Peer::start_configured(Vipd, &lab.lb1, &with_leavings(100), "first");
+        wait_until("it is active", SOON, is_active)?;
+        let active = leavings(&lab.lb1);
+        first.process.kill_family();
+        ensure(leavings(&lab.lb1) == active, || format!("after the kill: {:#?}", leavings(&lab.lb1)))?;
+
+        let mut second = Peer::start_configured(Vipd, &lab.lb1, &with_leavings(100), "second");
+        wait_until("it is active again", SOON, || {
+            is_active()
+                && second.status(&lab.lb1).is_ok_and(|status| status["instances"][0]["state"] == "active")
+        })?;
+        wait_until("all is as in its first life", SOON, || leavings(&lab.lb1) == active)?;
+        second.process.kill_family();
+
+        let _better = Peer::start_configured(Vipd, &lab.lb2, &with_leavings(200), "better");
+        let on_lb2 = Monitor::start(&lab.lb2);
+        wait_until("the better one is active", SOON, || on_lb2.holds(VIP))?;
+        let mut third = Peer::start_configured(Vipd, &lab.lb1, &with_leavings(100), "third");
+        wait_until("a backup has what is static, and its VMAC", SOON, || {
+            let now = leavings(&lab.lb1);
+            let has = |start: &str| now.iter().any(|one| one.contains(start));
+            !has(VIP) && !has("10.50.") && !has("50:") && has("10.40.") && has("10.99.0.1") && has("vrrp.51")
+        })?;
+        third.process.terminate(SOON)?;
+        let left = leavings(&lab.lb1);
+        ensure(left == before, || format!("left behind: {left:#?}"))
+    })();
+    checked(outcome, &lab);
+}
+
+#[test]
+fn an_instance_lets_go_while_a_static_address_of_its_track_group_is_missing() {
+    if !enabled(&["keepalived"]) {
+        return;
+    }
+    let _turn = Turn::alone();
+    for kind in [Vipd, Keepalived] {
+        let lab = Lab::new(&[]);
+        let add_eth1 = || {
+            lab.lb1.run(&["ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1-end"]);
+            lab.lb1.run(&["ip", "link", "set", "eth1-end", "up"]);
+            lab.lb1.run(&["ip", "link", "set", "eth1", "up"]);
+        };
+        add_eth1();
+        let conf = format!(
+            "global_defs {{\n  dynamic_interfaces allow_if_changes\n}}\ntrack_group G {{\n  group {{\n    V4\n  }}\n}}\nstatic_ipaddress {{\n  10.99.0.1/24 dev eth1 \
+             track_group G\n}}\nvrrp_instance V4 {{\n  state BACKUP\n  interface eth0\n  version 3\n  \
+             virtual_router_id 51\n  priority 100\n  advert_int 0.1\n  virtual_ipaddress {{\n    {VIP}/24\n  }}\n}}\n"
+        );
+        let outcome = (|| -> Outcome {
+            let on_lb1 = Monitor::start(&lab.lb1);
+            let mut peer = Peer::start_configured(kind, &lab.lb1, &conf, "tracking");
+            wait_until("it is active", SOON, || on_lb1.holds(VIP) && on_lb1.holds("10.99.0.1"))?;
+            lab.lb1.run(&["ip", "link", "del", "eth1"]);
+            wait_until("it lets go", SOON, || !on_lb1.holds(VIP))?;
+            add_eth1();
+            wait_until("it is active again", SOON, || on_lb1.holds(VIP) && on_lb1.holds("10.99.0.1"))?;
+            peer.process.terminate(SOON).map(drop)
+        })();
+        checked(outcome, &lab);
+    }
 }
