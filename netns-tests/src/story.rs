@@ -569,7 +569,7 @@ pub fn bad_neighbour(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Out
     let last = last.ok_or_else(|| Failure::from("S7 the better one never advertised".to_owned()))?;
     worse.on_time("S7 takeover after a death", last.at, takeover.at, down)?;
     let sent = injector.finish();
-    if worse.kind == Kind::Vipd {
+    if ours == Side::Worse {
         let status = worse.peer().status(&bed.lab.lb1)?;
         ensure(discards(&status) > 0, || format!("S7 {sent} bad adverts sent, none counted: {status:#}"))?;
     }

@@ -320,9 +320,7 @@ fn what_a_killed_daemon_left_is_used_again_or_removed() {
         let is_active = || {
             let now = leavings(&lab.lb1);
             on_lb1.holds(VIP)
-                && ["10.40.", "10.50.", "50:"]
-                    .iter()
-                    .all(|start| now.iter().any(|one| one.contains(start)))
+                && ["10.40.", "10.50.", "50:"].iter().all(|start| now.iter().any(|one| one.contains(start)))
         };
         let mut first = Peer::start_configured(Vipd, &lab.lb1, &with_leavings(100), "first");
         wait_until("it is active", SOON, is_active)?;
