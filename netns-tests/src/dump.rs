@@ -395,6 +395,7 @@ mod tests {
     const DUMP: &str = "\
 ------< Global definitions >------
  Router ID = LVS
+ Smtp server = 10.0.0.25
  Email notification to:
    a@b.c
  SNMP vrrp disabled
