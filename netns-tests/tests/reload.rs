@@ -798,3 +798,55 @@ fn a_flood_of_right_adverts_keeps_nobody_waiting() {
         ensure((1..=most).contains(&told), || format!("told of {told} times in {:?}", began.elapsed()))
     });
 }
+
+/// Every advert of 255 virtual routers is on the wire through two reloads that change one of them.
+#[test]
+fn one_of_255_instances_changes_and_the_others_notice_nothing() {
+    in_lab(|lab| {
+        let all = |priority: u8| -> Vec<Written> {
+            let one = |vrid: u8| Written {
+                vrid,
+                addresses: vec![format!("\"10.78.0.{vrid}/32\"")],
+                ..Written::numbered(0, priority)
+            };
+            (1..=255).map(|vrid| Written { name: format!("v{vrid}"), ..one(vrid) }).collect()
+        };
+        let mut on_lb1 = all(150);
+        let mut lb1 = Node::start(&lab.lb1, &toml(&on_lb1));
+        let lb2 = Node::start(&lab.lb2, &toml(&all(100)));
+        let active = |node: &Node| {
+            let status = node.peer.status(node.host).unwrap_or_default();
+            let instances = status["instances"].as_array().cloned().unwrap_or_default();
+            instances.iter().filter(|instance| instance["state"] == "active").count()
+        };
+        wait_until("lb1 is active in all 255", SOON, || active(&lb1) == 255 && active(&lb2) == 0)?;
+        let before = (lb1.transitions(), lb2.transitions());
+
+        let capture = Capture::start(lab);
+        let stalls = StallWatch::start();
+        let from = now();
+        let changed = &mut on_lb1[127];
+        changed.priority = 160;
+        changed.addresses.push("\"10.78.1.128/32\"".into());
+        lb1.write(&toml(&on_lb1));
+        let said = lb1.reload().map_err(|error| format!("vipd reload: {error}"))?;
+        ensure(said.contains("1 changed; 254 instances notice nothing"), || format!("it said {said:?}"))?;
+        let first = advert(&capture, &lab.lb1, 128, from, "priority 160", |advert| advert.priority == 160)?;
+        lb1.gets("10.78.1.128")?;
+        on_lb1[127].addresses.pop();
+        lb1.write(&toml(&on_lb1));
+        lb1.hang_up("1 changed; 254 instances notice nothing")?;
+        lb1.loses("10.78.1.128")?;
+        let last = now();
+        wait_until("five more adverts of each end of the list", SOON, || {
+            [1, 255].iter().all(|vrid| adverts(&capture, &lab.lb1, *vrid, last).len() >= 5)
+        })?;
+
+        let vrids: Vec<u8> = (1..=255).collect();
+        without_gaps(&capture, &stalls, &lab.lb1, &vrids, from)?;
+        ensure(first.at < last, || "the change came late".into())?;
+        ensure((lb1.transitions(), lb2.transitions()) == before, || "an instance changed its state".into())?;
+        let foreign = capture.adverts_of(source(&lab.lb2), from);
+        ensure(foreign.is_empty(), || format!("lb2 sent {} adverts", foreign.len()))
+    });
+}
