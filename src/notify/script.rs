@@ -13,13 +13,13 @@ use crate::check::program::{self, Output, Program};
 /// The scripts of one instance, ready to be started.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    pub(super) any: Option<Program>,
-    master: Option<Program>,
-    backup: Option<Program>,
-    fault: Option<Program>,
-    stop: Option<Program>,
-    pub(super) deleted: Option<Program>,
-    pub(super) master_rx_lower_priority: Option<Program>,
+    pub(super) any: Option<Box<Program>>,
+    master: Option<Box<Program>>,
+    backup: Option<Box<Program>>,
+    fault: Option<Box<Program>>,
+    stop: Option<Box<Program>>,
+    pub(super) deleted: Option<Box<Program>>,
+    pub(super) master_rx_lower_priority: Option<Box<Program>>,
 }
 
 impl Scripts {
@@ -38,18 +38,19 @@ impl Scripts {
     /// The script for one state.
     pub(super) fn of(&self, word: Word) -> Option<&Program> {
         match word {
-            Word::Master => self.master.as_ref(),
-            Word::Backup => self.backup.as_ref(),
-            Word::Fault => self.fault.as_ref(),
-            Word::Stop => self.stop.as_ref(),
-            Word::Deleted => self.deleted.as_ref(),
+            Word::Master => self.master.as_deref(),
+            Word::Backup => self.backup.as_deref(),
+            Word::Fault => self.fault.as_deref(),
+            Word::Stop => self.stop.as_deref(),
+            Word::Deleted => self.deleted.as_deref(),
         }
     }
 }
 
-async fn prepare(command: Option<&Command>, supplementary_groups: bool) -> Option<Program> {
+async fn prepare(command: Option<&Command>, supplementary_groups: bool) -> Option<Box<Program>> {
     match command {
-        Some(command) => Some(Program::prepare(command.clone(), supplementary_groups).await),
+        // Most instances have none: room for seven would be the larger part of what is known of them.
+        Some(command) => Some(Box::new(Program::prepare(command.clone(), supplementary_groups).await)),
         None => None,
     }
 }
