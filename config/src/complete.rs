@@ -33,6 +33,9 @@ pub(crate) const KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(10), count: 3 };
 /// Sessions of a listener at a time.
 pub(crate) const MAX_SESSIONS: u32 = 10_000;
+/// From round to round of gratuitous ARP with a virtual MAC. Who lets go of the address may still answer the first
+/// round, from the same MAC: the switch then turns back to it, and stays so until the next frame from here.
+pub(crate) const VMAC_ROUND_GAP: Duration = Duration::from_millis(10);
 /// Successes that bring a check up, in TOML.
 pub(crate) const RISE: u32 = 2;
 /// Failures that bring a check down, in TOML.
@@ -233,6 +236,9 @@ fn complete_instance(
     let own = Some(interface.as_str()).filter(|interface| !interface.is_empty());
     let tracked = trackers.of_instance(&meant, owner, own, diagnostics);
     let mut gratuitous_arp = meant.gratuitous_arp;
+    if meant.vmac.is_some() && gratuitous_arp.round_gap.is_zero() {
+        gratuitous_arp.round_gap = VMAC_ROUND_GAP;
+    }
     let mut neighbor_advertisements = meant.neighbor_advertisements;
     // Strict mode leaves nothing of it, whatever is written.
     if strict {

@@ -245,6 +245,10 @@ impl Actor {
     pub fn start(&mut self, bed: &Bed) -> Stamp {
         self.starts += 1;
         self.peer = None;
+        // Ours gets no such help.
+        if self.kind == Kind::Keepalived && self.has_vmac() {
+            bed.host(self.side).forbid_strange_arp();
+        }
         let tag = format!("{}-{}", format!("{:?}", self.kind).to_lowercase(), self.starts);
         let peer = Peer::start(self.kind, bed.host(self.side), &self.router, &tag);
         let started = peer.started;
@@ -282,9 +286,13 @@ impl Actor {
     /// MAC address that the client must use while this host is active.
     pub fn mac(&self, bed: &Bed) -> String {
         match self.kind {
-            Kind::Frr => format!("00:00:5e:00:0{}:{VRID:02x}", if bed.address.contains(':') { 2 } else { 1 }),
-            _ => bed.host(self.side).mac(),
+            Kind::Vipd | Kind::Keepalived if !self.has_vmac() => bed.host(self.side).mac(),
+            _ => format!("00:00:5e:00:0{}:{VRID:02x}", if bed.address.contains(':') { 2 } else { 1 }),
         }
+    }
+
+    fn has_vmac(&self) -> bool {
+        self.router.extra.contains("use_vmac")
     }
 
     /// Checks the time from `from` to this host's takeover, as far as its daemon can be precise.
@@ -375,6 +383,14 @@ pub fn elections(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome
     criteria::little_lost(bed, "S4", silent, now(), usable(bed, &worse, takeover.at)? - last.at)?;
     criteria::neighbour_follows(bed, "S4", takeover.at, &worse)?;
     // The dead host comes back empty, as after a reboot.
+    for link in bed
+        .host(Side::Better)
+        .links()
+        .iter()
+        .filter(|link| better.has_vmac() && *link != "lo" && *link != "eth0")
+    {
+        bed.host(Side::Better).run(&["ip", "link", "del", link]);
+    }
     for address in &row.addresses {
         if better.kind != Kind::Frr
             && bed.host(Side::Better).addresses().iter().any(|here| here == bare(address))

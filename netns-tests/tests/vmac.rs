@@ -9,10 +9,13 @@ use netns_tests::lab::Lab;
 use netns_tests::observer::Monitor;
 use netns_tests::peer::Kind::{self, Keepalived, Vipd};
 use netns_tests::peer::Peer;
+use netns_tests::story::{Row, Story, elections, split, tell};
 use netns_tests::turn::Turn;
 use netns_tests::wire::Capture;
 use netns_tests::{Outcome, enabled, ensure, now, wait_for, wait_until};
 
+const BOTH_WAYS: [(Kind, Kind); 2] = [(Vipd, Keepalived), (Keepalived, Vipd)];
+const STORIES: [(&str, Story); 2] = [("S1-S4", elections), ("S5", split)];
 const VIP: &str = "10.77.0.100";
 const VIP6: &str = "fd77::100";
 const MAC: &str = "00:00:5e:00:01:33";
@@ -382,5 +385,27 @@ fn an_instance_lets_go_while_a_static_address_of_its_track_group_is_missing() {
             peer.process.terminate(SOON).map(drop)
         })();
         checked(outcome, &lab);
+    }
+}
+
+fn ipv6() -> Vec<String> {
+    vec!["fe80::100/64".to_owned(), format!("{VIP6}/64")]
+}
+
+#[test]
+fn i_6_stories() {
+    if enabled(&["keepalived"]) {
+        let row = Row { extra: |_| "  use_vmac\n", ..Row::new("I-6 IPv4") };
+        let six = Row { name: "I-6 IPv6", addresses: ipv6(), ..row.clone() };
+        tell(&[row, six], &BOTH_WAYS, &STORIES, false);
+    }
+}
+
+#[test]
+fn i_7_stories() {
+    if enabled(&["keepalived"]) {
+        let row = Row { extra: |_| "  use_vmac\n  vmac_xmit_base\n", ..Row::new("I-7 IPv4") };
+        let six = Row { name: "I-7 IPv6", addresses: ipv6(), ..row.clone() };
+        tell(&[row, six], &BOTH_WAYS, &STORIES, false);
     }
 }
