@@ -329,7 +329,7 @@ fn address(line: &str, vmac: Option<&str>) -> String {
 }
 
 /// Without the link that it was found to lead by; `default` however it is written.
-fn route(line: &str) -> String {
+pub(crate) fn route(line: &str) -> String {
     let line = line.split(" [").next().unwrap_or_default().trim_end();
     let line = line.replacen(" 0.0.0.0/0", " default", 1).replacen(" ::/0", " default", 1);
     // Nothing else than the weight of a hop that says none.

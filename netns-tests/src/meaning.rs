@@ -3,7 +3,6 @@
 //! The counterpart of [`crate::dump`]: both give [`Facts`], which are then compared one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,9 +12,7 @@ use config::ready::{
     TrackCheck, TrackInterface, Transport, User, Version, VirtualAddress,
 };
 
-use crate::dump::{Facts, add};
-
-mod network;
+use crate::dump::{self, Facts, add};
 
 /// The facts of a configuration.
 pub fn facts(config: &Config) -> Facts {
@@ -25,10 +22,10 @@ pub fn facts(config: &Config) -> Facts {
         add(&mut facts, "static", "addresses", static_address(address));
     }
     for route in &config.static_routes {
-        add(&mut facts, "static", "routes", network::route(route));
+        add(&mut facts, "static", "routes", dump::route(&route.text));
     }
     for rule in &config.static_rules {
-        add(&mut facts, "static", "rules", network::rule(rule));
+        add(&mut facts, "static", "rules", rule.text.clone());
     }
     for group in &config.track_groups {
         let object = format!("track group {}", group.name);
@@ -222,8 +219,8 @@ fn instance(facts: &mut Facts, config: &Config, instance: &Instance) {
     {
         addresses.iter().for_each(|a| add(facts, object, field, address(a)));
     }
-    instance.routes.iter().for_each(|r| add(facts, object, "Virtual Routes", network::route(r)));
-    instance.rules.iter().for_each(|r| add(facts, object, "Virtual Rules", network::rule(r)));
+    instance.routes.iter().for_each(|r| add(facts, object, "Virtual Routes", dump::route(&r.text)));
+    instance.rules.iter().for_each(|r| add(facts, object, "Virtual Rules", r.text.clone()));
     let own = |t: &&TrackInterface| t.interface == instance.interface;
     let primary = instance.track_interfaces.iter().find(own);
     let fault =
@@ -374,15 +371,6 @@ fn scope(scope: u8) -> String {
         254 => "host".into(),
         255 => "nowhere".into(),
         other => other.to_string(),
-    }
-}
-
-/// A prefix as keepalived prints it: the whole length is left out.
-fn prefix(address: IpAddr, length: u8) -> String {
-    match address {
-        IpAddr::V4(_) if length == 32 => address.to_string(),
-        IpAddr::V6(_) if length == 128 => address.to_string(),
-        _ => format!("{address}/{length}"),
     }
 }
 

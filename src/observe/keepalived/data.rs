@@ -2,7 +2,7 @@
 
 use config::ready::{Authentication, Family, Transport};
 
-use super::{Page, Picture, delays, globals, instance, interfaces, network, tracked, words};
+use super::{Page, Picture, delays, globals, instance, interfaces, tracked, words};
 
 pub(super) fn data(picture: &Picture<'_>) -> String {
     let mut page = Page::default();
@@ -34,11 +34,11 @@ fn statics(page: &mut Page, picture: &Picture<'_>) {
     if !config.static_routes.is_empty() {
         page.section("Static Routes");
     }
-    config.static_routes.iter().for_each(|route| page.line(format!("     {}", network::route(route))));
+    config.static_routes.iter().for_each(|route| page.line(format!("     {}", route.text)));
     if !config.static_rules.is_empty() {
         page.section("Static Rules");
     }
-    config.static_rules.iter().for_each(|rule| page.line(format!("     {}", network::rule(rule))));
+    config.static_rules.iter().for_each(|rule| page.line(format!("     {}", rule.text)));
     if !config.track_groups.is_empty() {
         page.section("Static Track groups");
     }

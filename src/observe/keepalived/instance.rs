@@ -5,7 +5,7 @@ use config::ready::{
     TrackInterface, Transport, Version, Vmac,
 };
 
-use super::{Page, Picture, network, words};
+use super::{Page, Picture, words};
 use crate::observe::event::State;
 use crate::observe::status::InstanceStatus;
 
@@ -250,11 +250,11 @@ fn held(page: &mut Page, instance: &Instance, status: &InstanceStatus) {
     page.line(format!("   fd_in {descriptor}, fd_out {descriptor}"));
     if !instance.routes.is_empty() {
         page.line("   Virtual Routes :");
-        instance.routes.iter().for_each(|route| page.line(format!("     {}", network::route(route))));
+        instance.routes.iter().for_each(|route| page.line(format!("     {}", route.text)));
     }
     if !instance.rules.is_empty() {
         page.line("   Virtual Rules :");
-        instance.rules.iter().for_each(|rule| page.line(format!("     {}", network::rule(rule))));
+        instance.rules.iter().for_each(|rule| page.line(format!("     {}", rule.text)));
     }
     interfaces(page, tracked_interfaces(instance));
 }

@@ -76,8 +76,8 @@ fn data(w: &mut Writer, picture: &Picture<'_>, instance: &Instance, status: &Ins
     let address = |address: &VirtualAddress| words::address(address, is_active);
     w.strings("vips", instance.addresses.iter().map(address));
     w.strings("evips", instance.excluded.iter().map(address));
-    w.strings("vroutes", instance.routes.iter().map(super::network::route));
-    w.strings("vrules", instance.rules.iter().map(super::network::rule));
+    w.strings("vroutes", instance.routes.iter().map(|route| route.text.clone()));
+    w.strings("vrules", instance.rules.iter().map(|rule| rule.text.clone()));
     w.strings(
         "track_ifp",
         super::instance::tracked_interfaces(instance).map(|track| track.interface.clone()),

@@ -12,7 +12,6 @@ mod instance;
 pub mod interfaces;
 mod json;
 pub mod lines;
-mod network;
 mod stats;
 mod tracked;
 mod words;
