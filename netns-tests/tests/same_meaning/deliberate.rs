@@ -59,11 +59,6 @@ pub const DELIBERATE: &[Deliberate] = &[
         file: Some("use_vmac.conf"),
         ..any("instance ", "Use VMAC for VIPs on other interfaces", VMAC_ADDRESS)
     },
-    Deliberate {
-        file: Some("erik_tempelaar.conf"),
-        vipd: "proto 18",
-        ..any("instance ", "Virtual Routes", ROUTE_PROTOCOL)
-    },
     Deliberate { file: Some("instances.conf"), ..any("instance fraction", "Virtual IP", TWICE) },
     Deliberate { file: Some("instances.conf"), ..any("instance six", "Virtual IP Excluded", TWICE) },
     Deliberate { file: Some("unicast.conf"), ..any("instance peers", "Unicast Peer", TWICE) },
@@ -101,8 +96,6 @@ const WITHOUT_NEIGHBOR: &str = "a session without a neighbour on this host: keep
     its VRRP process waits for it for ever in FAULT; vipd drops it in both and says so";
 const VMAC_ADDRESS: &str = "keepalived's dump has the name of the VMAC that an address is put on, vipd's model the \
     interface below it and the prefix of that name";
-const ROUTE_PROTOCOL: &str = "keepalived adds a route with `no_track` without a protocol, as `boot`; vipd marks \
-    all that it adds, so that what a former life left behind is found";
 
 /// Any file, any value.
 const fn any(object: &'static str, field: &'static str, reason: &'static str) -> Deliberate {
