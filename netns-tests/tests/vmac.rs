@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use netns_tests::host::Host;
+use netns_tests::inject::Injector;
 use netns_tests::lab::Lab;
 use netns_tests::observer::Monitor;
 use netns_tests::peer::Kind::{self, Keepalived, Vipd};
@@ -182,7 +183,9 @@ fn a_silent_address_does_not_answer_and_the_rules_are_keepalived_s() {
             lab.lb1.run(&["ip", "address", "add", "10.200.0.1/32", "dev", "lo"]);
             lab.client.run(&["ip", "route", "add", "10.200.0.0/24", "via", VIP]);
             ensure(answers(&lab, "10.200.0.1"), || "what is routed by way of it is dropped".to_owned())?;
-            seen.push(ruleset(&lab.lb1));
+            seen.push(
+                ruleset(&lab.lb1).into_iter().filter(|table| !table.starts_with("arp")).collect::<Vec<_>>(),
+            );
             peer.process.terminate(SOON)?;
             let left = lab.lb1.run(&["nft", "list", "ruleset"]);
             ensure(left.trim().is_empty(), || format!("left behind: {left}"))
@@ -190,6 +193,49 @@ fn a_silent_address_does_not_answer_and_the_rules_are_keepalived_s() {
         checked(outcome, &lab);
     }
     assert_eq!(seen[0], seen[1], "keepalived's, then ours");
+}
+
+/// A gratuitous ARP request (RFC 5227 §2.3) as a router with the virtual MAC sends it that has just taken over.
+fn announcement_from_another() -> Vec<u8> {
+    let mac = MAC.split(':').map(|octet| u8::from_str_radix(octet, 16).expect("a MAC"));
+    let (mac, vip): (Vec<u8>, std::net::Ipv4Addr) = (mac.collect(), VIP.parse().expect("an address"));
+    let ethernet_ipv4_request = [0, 1, 8, 0, 6, 4, 0, 1];
+    [&[0xff; 6], &mac[..], &[8, 6], &ethernet_ipv4_request, &mac, &vip.octets(), &[0; 6], &vip.octets()]
+        .concat()
+}
+
+/// The two have one MAC. Were the one that is about to let go to answer, the switch would send it the traffic again,
+/// until the other one's next advert; with `vmac_xmit_base` for longer.
+#[test]
+fn the_loser_does_not_answer_the_announcements_of_the_winner() {
+    if !enabled(&[]) {
+        return;
+    }
+    let _turn = Turn::alone();
+    let lab = Lab::new(&[]);
+    let conf = both_families(100, "use_vmac").replace("advert_int 0.1", "advert_int 3");
+    let outcome = (|| -> Outcome {
+        let on_lb1 = Monitor::start(&lab.lb1);
+        let capture = Capture::start(&lab);
+        let mut peer = Peer::start_configured(Vipd, &lab.lb1, &conf, "loser");
+        wait_until("it is active", 2 * SOON, || on_lb1.holds(VIP))?;
+        wait_until("all is announced", SOON, || {
+            capture.announcements().iter().filter(|one| one.mac == MAC).count() >= 5
+        })?;
+        ensure(answers(&lab, VIP), || "the client is not answered".to_owned())?;
+        // Its next advert would teach the switch as well.
+        let adverts = capture.adverts().len();
+        wait_until("it has just sent an advert", SOON, || capture.adverts().len() >= adverts + 2)?;
+        let injector =
+            Injector::every(&lab.stranger, vec![announcement_from_another()], Duration::from_millis(20));
+        wait_until("some were sent", SOON, || injector.sent() >= 20)?;
+        injector.finish();
+        let table = lab.bridge.run(&["bridge", "fdb", "show", "br", "br0"]);
+        let learned = table.lines().find(|line| line.starts_with(MAC)).unwrap_or_default();
+        ensure(learned.contains("dev stranger "), || format!("the switch sends it to {learned}"))?;
+        peer.process.terminate(SOON).map(drop)
+    })();
+    checked(outcome, &lab);
 }
 
 const ENTRIES: &str = "

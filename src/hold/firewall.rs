@@ -4,6 +4,9 @@
 //! goes to and comes from the addresses in the set `vips`, IPv6 neighbour discovery excepted; what a VMAC tells the
 //! network about multicast groups leaves by the interface below it, with that one's MAC. Changes of the sets are
 //! atomic, and the table goes when nothing is left in it.
+//!
+//! Beyond keepalived, a table of the same name in the family `arp`: a VMAC does not answer the announcements of the
+//! router that takes over from it with the same MAC.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -50,6 +53,8 @@ pub struct OverBase {
     pub vmac: u32,
     /// Of what is below it.
     pub base: u32,
+    /// Its MAC.
+    pub mac: [u8; 6],
 }
 
 /// The tables as they are. Lives on a thread that may wait.
@@ -62,6 +67,7 @@ pub(super) struct Firewall {
     /// Tables that are there, with their parts.
     ip: Table,
     ip6: Table,
+    arp: Table,
 }
 
 impl Firewall {
@@ -73,19 +79,15 @@ impl Firewall {
             vmacs: BTreeSet::new(),
             ip: Table::default(),
             ip6: Table::default(),
+            arp: Table::default(),
         }
     }
 
     /// Another table from now on, or what a former life has left is removed.
     pub fn reset(&mut self, options: ready::Firewall) -> Result<(), FirewallError> {
-        let mut batch = Batch::new(&self.options);
-        self.remove_all(&mut batch);
-        self.send(batch)?;
-        (self.ip, self.ip6) = (Table::default(), Table::default());
+        self.remove_all()?;
         self.options = options;
-        let mut batch = Batch::new(&self.options);
-        self.remove_all(&mut batch);
-        self.send(batch)?;
+        self.remove_all()?;
         let (silenced, vmacs) = (std::mem::take(&mut self.silenced), std::mem::take(&mut self.vmacs));
         self.change(&silenced, &BTreeSet::new(), &vmacs, &BTreeSet::new())
     }
@@ -117,13 +119,10 @@ impl Firewall {
     pub fn clear(&mut self) -> Result<(), FirewallError> {
         self.silenced.clear();
         self.vmacs.clear();
-        if !self.ip.exists && !self.ip6.exists {
+        if !self.ip.exists && !self.ip6.exists && !self.arp.exists {
             return Ok(());
         }
-        let mut batch = Batch::new(&self.options);
-        self.remove_all(&mut batch);
-        (self.ip, self.ip6) = (Table::default(), Table::default());
-        self.send(batch)
+        self.remove_all()
     }
 
     fn change(
@@ -171,21 +170,51 @@ impl Firewall {
                 batch.silenced(family, *one, true);
             }
         }
-        if batch.is_empty() {
-            return Ok(());
-        }
         self.send(batch)?;
         (self.ip, self.ip6) = (ip, ip6);
         (self.silenced, self.vmacs) = (silenced, vmacs);
+        self.deafen(&over, &gone)
+    }
+
+    /// In a batch of its own: the rest works on a kernel that has nf_tables but not for ARP.
+    fn deafen(&mut self, over: &BTreeSet<OverBase>, gone: &BTreeSet<OverBase>) -> Result<(), FirewallError> {
+        let mut arp = self.arp;
+        let mut batch = Batch::new(&self.options);
+        if self.vmacs.iter().any(|one| !one.is_ipv6) {
+            for (changed, add) in [(gone, false), (over, true)] {
+                for one in changed.iter().filter(|one| !one.is_ipv6) {
+                    batch.deaf_vmac(&mut arp, *one, add);
+                }
+            }
+        } else if arp.exists {
+            batch.remove_table(Family::Arp);
+            arp = Table::default();
+        }
+        self.send(batch)?;
+        self.arp = arp;
         Ok(())
     }
 
     /// Also where there are none: a table is made first, then removed.
-    fn remove_all(&self, batch: &mut Batch) {
-        for family in [Family::Ip, Family::Ip6] {
-            batch.make_table(family);
-            batch.remove_table(family);
+    fn remove_all(&mut self) -> Result<(), FirewallError> {
+        let had_arp = std::mem::take(&mut self.arp).exists;
+        match self.remove(&[Family::Arp]) {
+            Err(error) if had_arp => return Err(error),
+            // On a kernel without there is nothing to remove.
+            _ => {}
         }
+        self.remove(&[Family::Ip, Family::Ip6])?;
+        (self.ip, self.ip6) = (Table::default(), Table::default());
+        Ok(())
+    }
+
+    fn remove(&mut self, families: &[Family]) -> Result<(), FirewallError> {
+        let mut batch = Batch::new(&self.options);
+        for family in families {
+            batch.make_table(*family);
+            batch.remove_table(*family);
+        }
+        self.send(batch)
     }
 
     fn send(&mut self, batch: Batch) -> Result<(), FirewallError> {

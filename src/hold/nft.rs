@@ -33,14 +33,17 @@ const SET_MAP: u32 = 8;
 /// Numbers of `nft` for what a set holds: how the elements are shown.
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
+const TYPE_ETHERNET: u32 = 9;
 const TYPE_IFINDEX: u32 = 20;
 const TYPE_ICMPV6: u32 = 29;
 /// Two of them in one key.
 const CONCATENATED: u32 = 6;
 
-/// NFT_REG_1, NFT_REG_2 (16 octets each), and NFT_REG32_04, the first four octets of NFT_REG_2.
+/// NFT_REG_1, NFT_REG_2 (16 octets each), and NFT_REG32_00 and 01, the first and the second four octets of NFT_REG_1.
 const REGISTER_1: u32 = 1;
 const REGISTER_2: u32 = 2;
+const REGISTER_1_0: u32 = 8;
+const REGISTER_1_1: u32 = 9;
 
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
@@ -49,6 +52,10 @@ const GOTO: u32 = (-4_i32).cast_unsigned();
 
 const HOOK_IN: u32 = 1;
 const HOOK_OUT: u32 = 3;
+/// NF_ARP_IN.
+const HOOK_ARP_IN: u32 = 0;
+/// Of the sender's MAC in an ARP packet for Ethernet (RFC 826).
+const ARP_SENDER: u32 = 8;
 
 const MLD2_REPORT: u8 = 143;
 const ROUTER_SOLICITATION: u8 = 133;
@@ -59,6 +66,7 @@ const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Ip,
+    Arp,
     Ip6,
 }
 
@@ -66,15 +74,8 @@ impl Family {
     fn number(self) -> u8 {
         match self {
             Self::Ip => 2,
+            Self::Arp => 3,
             Self::Ip6 => 10,
-        }
-    }
-
-    /// Offset and length of the source address, offset of the destination.
-    fn addresses(self) -> (u32, u32, u32) {
-        match self {
-            Self::Ip => (12, 4, 16),
-            Self::Ip6 => (8, 16, 24),
         }
     }
 }
@@ -98,10 +99,6 @@ pub(super) struct Batch {
 impl Batch {
     pub fn new(options: &ready::Firewall) -> Self {
         Self { options: options.clone(), requests: Vec::new(), set_id: 0 }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
     }
 
     pub fn send(self, kernel: &mut Kernel) -> io::Result<()> {
@@ -159,7 +156,7 @@ impl Batch {
 
     fn need_vmacs(&mut self, family: Family) {
         self.set(family, "vmac_map", TYPE_IFINDEX, 4, SET_MAP);
-        let (_, length, destination) = family.addresses();
+        let (_, length, destination) = addresses(family);
         // Inserted at the front, so the last one first.
         if family == Family::Ip6 {
             self.set(family, "vmac_set", TYPE_IFINDEX, 4, 0);
@@ -168,9 +165,10 @@ impl Batch {
             solicitation.extend([meta(META_OIF, REGISTER_1), lookup("vmac_set", REGISTER_1)]);
             self.rule(family, "out", solicitation, DROP, true);
         }
-        let mut report = match family {
-            Family::Ip => vec![payload(NETWORK, 9, 1), equal(REGISTER_1, &[libc::IPPROTO_IGMP as u8])],
-            Family::Ip6 => icmpv6_type(MLD2_REPORT),
+        let mut report = if family == Family::Ip6 {
+            icmpv6_type(MLD2_REPORT)
+        } else {
+            vec![payload(NETWORK, 9, 1), equal(REGISTER_1, &[libc::IPPROTO_IGMP as u8])]
         };
         report.extend(leaves_by_macvlan());
         report.extend([
@@ -183,10 +181,10 @@ impl Batch {
     }
 
     fn need_vips(&mut self, family: Family) {
-        let (source, length, destination) = family.addresses();
+        let (source, length, destination) = addresses(family);
         self.chain(family, "in", Some(HOOK_IN));
         match family {
-            Family::Ip => self.set(family, "vips", TYPE_IPV4, 4, 0),
+            Family::Ip | Family::Arp => self.set(family, "vips", TYPE_IPV4, 4, 0),
             Family::Ip6 => {
                 self.set(family, "vips", TYPE_IPV6, 16, 0);
                 self.set(family, "neighbor-discovery", TYPE_ICMPV6, 1, SET_CONSTANT);
@@ -226,6 +224,30 @@ impl Batch {
             let matches = vec![payload(NETWORK, offset, length), lookup("vips", REGISTER_1)];
             self.rule(family, chain, matches, DROP, false);
         }
+    }
+
+    /// A VMAC does not hear ARP that another holder of its MAC sent.
+    ///
+    /// The new holder announces with the same MAC before the old one has let go; were the old one to answer, the switch
+    /// would send it the traffic again.
+    pub fn deaf_vmac(&mut self, table: &mut Table, one: OverBase, add: bool) {
+        let family = Family::Arp;
+        if !table.exists {
+            self.make_table(family);
+            self.chain(family, "in", Some(HOOK_ARP_IN));
+            self.set(family, "vmacs", TYPE_IFINDEX << CONCATENATED | TYPE_ETHERNET, 12, 0);
+            let from_another = vec![
+                meta(META_IIF, REGISTER_1_0),
+                payload_to(REGISTER_1_1, NETWORK, ARP_SENDER, 6),
+                lookup("vmacs", REGISTER_1),
+            ];
+            self.rule(family, "in", from_another, DROP, false);
+            table.exists = true;
+        }
+        let mut key = one.vmac.to_ne_bytes().to_vec();
+        key.extend(one.mac);
+        key.extend([0; 2]);
+        self.element(family, "vmacs", &key, None, add);
     }
 
     pub fn silenced(&mut self, family: Family, one: Silenced, add: bool) {
@@ -336,8 +358,17 @@ fn expression(name: &str, data: &Attributes) -> Attributes {
 
 /// Octets of a header into register 1.
 fn payload(base: u32, offset: u32, length: u32) -> Attributes {
-    let data = Attributes::default().be32(1, REGISTER_1).be32(2, base).be32(3, offset).be32(4, length);
+    payload_to(REGISTER_1, base, offset, length)
+}
+
+fn payload_to(register: u32, base: u32, offset: u32, length: u32) -> Attributes {
+    let data = Attributes::default().be32(1, register).be32(2, base).be32(3, offset).be32(4, length);
     expression("payload", &data)
+}
+
+/// Offset and length of the source address in an IP header, offset of the destination.
+fn addresses(family: Family) -> (u32, u32, u32) {
+    if family == Family::Ip6 { (8, 16, 24) } else { (12, 4, 16) }
 }
 
 fn meta(key: u32, register: u32) -> Attributes {

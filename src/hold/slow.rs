@@ -53,7 +53,7 @@ impl Hold {
         let MadeVmac { index, base } = made;
         for (is_carried, is_ipv6) in [(spec.ipv4, false), (spec.ipv6, true)] {
             if is_carried {
-                let vmac = OverBase { is_ipv6, vmac: index, base };
+                let vmac = OverBase { is_ipv6, vmac: index, base, mac: spec.mac };
                 let known = self.slow.firewall.run(move |firewall| firewall.put_vmac(vmac));
                 refused.extend(words::<_, FirewallError>(known.await).err());
             }
