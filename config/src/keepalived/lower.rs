@@ -47,6 +47,8 @@ pub(super) struct Lower<'a> {
     /// Names of checks and instances, with the place of each.
     checks: HashSet<String>,
     instances: HashMap<String, Location>,
+    /// What `notify_priority_changes` says, by instance or group (`true`) and name.
+    priority_changes: HashMap<(bool, String), bool>,
     /// The missing user was reported.
     reported_user: bool,
     /// Names of `track_group`s that have members.
@@ -93,6 +95,7 @@ pub(super) fn lower(
         tracked: HashMap::new(),
         checks: HashSet::new(),
         instances: HashMap::new(),
+        priority_changes: HashMap::new(),
         reported_user: false,
         track_groups: HashSet::new(),
         next_preference: [FIRST_PREFERENCE; 2],

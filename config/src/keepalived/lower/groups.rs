@@ -27,7 +27,7 @@ impl Lower<'_> {
             members: Vec::new(),
             trackers: Trackers::default(),
             tracking_weight: false,
-            notify: Notify { priority_changes: self.globals.notify_priority_changes, ..Notify::default() },
+            notify: Notify::default(),
             smtp_alert: self.globals.smtp_alert(),
         };
         for statement in inside(block) {
@@ -70,7 +70,21 @@ impl Lower<'_> {
                 self.diagnostics.push(finding.help("it is removed, as in keepalived"));
                 continue;
             }
+            self.pass_on_priority_changes(&group);
             self.model.sync_groups.push(group);
+        }
+    }
+
+    /// What a group says of `notify_priority_changes` goes for its members that say nothing.
+    fn pass_on_priority_changes(&mut self, group: &SyncGroup) {
+        let Some(on) = self.priority_changes.get(&(true, group.name.value.clone())) else { return };
+        for instance in &mut self.model.instances {
+            let name = &instance.name.value;
+            if group.members.iter().any(|member| member.value == *name)
+                && !self.priority_changes.contains_key(&(false, name.clone()))
+            {
+                instance.notify.priority_changes = *on;
+            }
         }
     }
 
@@ -93,6 +107,7 @@ impl Lower<'_> {
             "notify_priority_changes" => {
                 if let Some(on) = self.boolean(statement) {
                     group.notify.priority_changes = on.value;
+                    self.priority_changes.insert((true, group.name.value.clone()), on.value);
                 }
             }
             "sync_group_tracking_weight" => group.tracking_weight = true,

@@ -178,6 +178,7 @@ impl Lower<'_> {
             "notify_priority_changes" => {
                 if let Some(on) = self.boolean(statement) {
                     instance.notify.priority_changes = on.value;
+                    self.priority_changes.insert((false, instance.name.value.clone()), on.value);
                 }
             }
             "skip_check_adv_addr" => {
