@@ -5,18 +5,21 @@ use std::time::{Duration, SystemTime};
 
 use config::ready::{Check, HttpProbe, Probe};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::Verdict;
 use super::health::HealthCounter;
+use super::program::KILL_AFTER;
 use super::schedule::Outcome;
 use crate::observe::event::{EventSender, Health, Kind};
-use crate::observe::status::{CheckStatus, Histogram};
+use crate::observe::status::{Activity, CheckStatus, Histogram};
 
 /// Shared by the task that probes and everybody who asks.
 #[derive(Debug)]
 pub(super) struct Entry {
     name: String,
+    by_reload: bool,
     events: EventSender,
     verdict: watch::Sender<Verdict>,
     state: Mutex<State>,
@@ -31,11 +34,23 @@ struct State {
     skipped: u64,
     last_duration: Option<Duration>,
     durations: Histogram,
+    phase: Phase,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Over, with all that it left.
+    Over,
+    /// Under way.
+    UnderWay,
+    /// Its result is known; what is left of it was asked to end at this time.
+    Settling(Instant),
 }
 
 impl Entry {
-    /// Nothing is known yet.
-    pub(super) fn new(check: &Check, events: EventSender) -> Self {
+    /// Nothing is known yet. `by_reload`: others ran before it.
+    pub(super) fn new(check: &Check, events: EventSender, by_reload: bool) -> Self {
         let verdict = Verdict {
             health: Health::Unknown,
             value: None,
@@ -51,9 +66,11 @@ impl Entry {
             skipped: 0,
             last_duration: None,
             durations: Histogram::default(),
+            phase: Phase::Over,
         };
         Self {
             name: check.name.clone(),
+            by_reload,
             events,
             verdict: watch::Sender::new(verdict),
             state: Mutex::new(state),
@@ -74,6 +91,11 @@ impl Entry {
         let mut state = self.lock();
         state.kind = kind(&check.probe);
         state.counter = counter(check);
+    }
+
+    /// For people alone.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.lock().phase = phase;
     }
 
     pub(super) fn skipped(&self, runs: u64) {
@@ -137,6 +159,13 @@ impl Entry {
             last_duration: state.last_duration,
             durations: state.durations.clone(),
             value: verdict.value,
+            activity: match state.phase {
+                Phase::Over => Activity::Idle,
+                Phase::UnderWay => Activity::Running,
+                Phase::Settling(since) if since.elapsed() < KILL_AFTER => Activity::Ending,
+                Phase::Settling(_) => Activity::Killed,
+            },
+            new_by_reload: self.by_reload && state.succeeded + state.failed == 0,
         }
     }
 

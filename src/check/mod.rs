@@ -150,7 +150,8 @@ impl Checks {
                 None => {
                     let old = ending.iter().position(|(name, _)| *name == check.name);
                     let old = old.map(|index| ending.swap_remove(index).1);
-                    self.begin(check, make(check), Arc::new(Entry::new(check, self.0.events.clone())), old)
+                    let entry = Entry::new(check, self.0.events.clone(), !is_start);
+                    self.begin(check, make(check), Arc::new(entry), old)
                 }
             });
         }

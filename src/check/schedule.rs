@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::entry::Entry;
+use super::entry::{Entry, Phase};
 
 /// A future that is known only at run time.
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -95,9 +95,12 @@ async fn probe_for_ever(check: &Check, probe: &mut dyn Probing, entry: &Entry) {
             () = probe.changed(), if counts_changes(check) => {}
         }
         let started = Instant::now();
+        entry.enter(Phase::UnderWay);
         let outcome = ticks.skip_while(probe.probe(check.timeout)).await;
+        entry.enter(Phase::Settling(Instant::now()));
         entry.record(outcome, started.elapsed());
         ticks.skip_while(probe.settle()).await;
+        entry.enter(Phase::Over);
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::schedule::{BoxFuture, Outcome};
 use super::*;
 use crate::observe::event::{Event, Kind};
+use crate::observe::status::Activity;
 
 fn place(line: u32) -> Place {
     Place { file: "test".into(), line, column: 1 }
@@ -103,7 +104,7 @@ impl Probing for Slow {
 
 /// When runs started, in milliseconds, and how many were left out.
 async fn simulate(check: Check, takes_ms: u64, settles_ms: u64, run_ms: u64) -> (Vec<u128>, u64) {
-    let entry = Arc::new(Entry::new(&check, EventSender::channel(1).0));
+    let entry = Arc::new(Entry::new(&check, EventSender::channel(1).0, false));
     let starts = Arc::new(Mutex::new(Vec::new()));
     let probe = Slow {
         takes: Duration::from_millis(takes_ms),
@@ -146,6 +147,40 @@ async fn a_tick_during_a_run_is_left_out_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_tick_while_a_run_is_being_ended_is_left_out_and_counted() {
     assert_eq!(simulate(every(2000, 1000), 9000, 2000, 9500).await, (vec![0, 4000, 8000], 2));
+}
+
+/// keepalived 2.2.7 calls them idle, running, requested termination and forcing termination; SIGKILL follows 2 s after
+/// SIGTERM.
+#[tokio::test(start_paused = true)]
+async fn what_a_check_does_is_known_at_every_moment() {
+    let check = every(10_000, 5000);
+    let entry = Arc::new(Entry::new(&check, EventSender::channel(1).0, true));
+    let probe = Slow {
+        takes: Duration::from_millis(1500),
+        settles: Duration::from_millis(3000),
+        starts: Arc::default(),
+        begin: Instant::now(),
+        at_a_time: Arc::default(),
+    };
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(schedule::run(check, Box::new(probe), Arc::clone(&entry), stopped));
+    let mut seen = vec![(0, entry.status().activity, entry.status().new_by_reload)];
+    for at_ms in [1400, 1600, 3400, 3600, 4600, 10_100] {
+        tokio::time::sleep_until(Instant::now() + Duration::from_millis(at_ms - seen[seen.len() - 1].0))
+            .await;
+        let status = entry.status();
+        seen.push((at_ms, status.activity, status.new_by_reload));
+    }
+    let wanted = [
+        (0, Activity::Idle, true),
+        (1400, Activity::Running, true),
+        (1600, Activity::Ending, false),
+        (3400, Activity::Ending, false),
+        (3600, Activity::Killed, false),
+        (4600, Activity::Idle, false),
+        (10_100, Activity::Running, false),
+    ];
+    assert_eq!(seen, wanted);
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,6 +116,8 @@ pub fn status() -> Status {
                 last_duration: Some(Duration::from_micros(1200)),
                 durations: durations.clone(),
                 value: None,
+                activity: Activity::Running,
+                new_by_reload: false,
             },
             CheckStatus {
                 name: "uplink".into(),
@@ -131,6 +133,8 @@ pub fn status() -> Status {
                 last_duration: None,
                 durations: Histogram::default(),
                 value: Some(-5),
+                activity: Activity::Idle,
+                new_by_reload: false,
             },
         ],
         bfd: vec![],

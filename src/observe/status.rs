@@ -274,6 +274,27 @@ pub struct CheckStatus {
     pub durations: Histogram,
     /// Number read from a file, for value checks.
     pub value: Option<i64>,
+    /// What it does at this moment.
+    #[serde(default)]
+    pub activity: Activity,
+    /// A reload brought it, and it has no result yet.
+    #[serde(default)]
+    pub new_by_reload: bool,
+}
+
+/// What a check does at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// It waits for its next run.
+    #[default]
+    Idle,
+    /// A run goes on.
+    Running,
+    /// The run has timed out, and was asked to end (SIGTERM).
+    Ending,
+    /// It did not end when it was asked, and is killed (SIGKILL).
+    Killed,
 }
 
 /// One BFD session.

@@ -23,13 +23,12 @@ pub(super) fn data(picture: &Picture<'_>) -> String {
 
 fn statics(page: &mut Page, picture: &Picture<'_>) {
     let config = picture.config;
-    let group =
-        |group: &Option<String>| group.as_ref().map(|g| format!(" track_group {g}")).unwrap_or_default();
     if !config.static_addresses.is_empty() {
         page.section("Static Addresses");
     }
     for one in &config.static_addresses {
-        page.line(format!("     {}{}", words::address(&one.address, true), group(&one.track_group)));
+        // Routes and rules show their group, addresses do not.
+        page.line(format!("     {}", words::address(&one.address, true)));
     }
     if !config.static_routes.is_empty() {
         page.section("Static Routes");

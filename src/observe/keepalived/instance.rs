@@ -62,7 +62,7 @@ pub(super) fn instance(page: &mut Page, picture: &Picture<'_>, instance: &Instan
     announcements(page, instance);
     protocol(page, instance, status);
     held(page, instance, status);
-    trackers(page, picture, &instance.track_checks, &instance.track_bfd);
+    trackers(page, picture, "processes", &instance.track_checks, &instance.track_bfd);
     page.line(format!("   Using smtp notification = {}", words::yes_no(instance.smtp_alert)));
     let deleted = instance.notify.deleted.is_some();
     page.line(format!("   Notify deleted = {}", if deleted { "Deleted" } else { "Fault" }));
@@ -268,13 +268,19 @@ pub(super) fn interfaces<'a>(page: &mut Page, tracked: impl Iterator<Item = &'a 
     }
 }
 
-/// Scripts, files, processes, BFD sessions.
-pub(super) fn trackers(page: &mut Page, picture: &Picture<'_>, checks: &[TrackCheck], bfd: &[TrackBfd]) {
+/// Scripts, files, processes (a group has another word for them), BFD sessions.
+pub(super) fn trackers(
+    page: &mut Page,
+    picture: &Picture<'_>,
+    processes: &str,
+    checks: &[TrackCheck],
+    bfd: &[TrackBfd],
+) {
     type Wanted = fn(&Probe) -> bool;
     let kinds: [(&str, &str, Wanted); 3] = [
-        ("   Tracked scripts :", "", |probe| matches!(probe, Probe::Script(_))),
-        ("   Tracked files :", ",", |probe| matches!(probe, Probe::File { .. })),
-        ("   Tracked processes :", ",", |probe| matches!(probe, Probe::Process(_))),
+        ("scripts", "", |probe| matches!(probe, Probe::Script(_))),
+        ("files", ",", |probe| matches!(probe, Probe::File { .. })),
+        (processes, ",", |probe| matches!(probe, Probe::Process(_))),
     ];
     for (head, comma, wanted) in kinds {
         let of_kind = checks
@@ -282,7 +288,7 @@ pub(super) fn trackers(page: &mut Page, picture: &Picture<'_>, checks: &[TrackCh
             .filter(|track| picture.check(&track.check).is_some_and(|(check, _)| wanted(&check.probe)));
         for (index, track) in of_kind.enumerate() {
             if index == 0 {
-                page.line(head);
+                page.line(format!("   Tracked {head} :"));
             }
             page.line(format!("     {}{comma} weight {}", track.check, words::weight(track.effect)));
         }

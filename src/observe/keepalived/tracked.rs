@@ -4,7 +4,7 @@ use config::ready::{Check, Effect, FileExpect, ParameterMatch, Probe, ProcessPro
 
 use super::{Page, Picture, instance, words};
 use crate::observe::event::{Health, State};
-use crate::observe::status::CheckStatus;
+use crate::observe::status::{Activity, CheckStatus};
 
 /// Sections from the sync groups on; one that has nothing is left out.
 pub(super) fn sections(page: &mut Page, picture: &Picture<'_>) {
@@ -88,7 +88,7 @@ fn group(page: &mut Page, picture: &Picture<'_>, group: &SyncGroup) {
         page.line("   Notify priority changes = yes");
     }
     instance::interfaces(page, group.track_interfaces.iter());
-    instance::trackers(page, picture, &group.track_checks, &group.track_bfd);
+    instance::trackers(page, picture, "process", &group.track_checks, &group.track_bfd);
     instance::scripts(page, &group.notify);
 }
 
@@ -139,13 +139,30 @@ fn script(page: &mut Page, picture: &Picture<'_>, check: &Check, status: Option<
     let result = result(check, status);
     page.line(format!("   Result = {result}"));
     page.line("   Insecure = no");
-    page.line("   Init state = unknown");
+    page.line(format!("   Init state = {}", init_state(status)));
     page.line(format!("   Status = {}", if result >= check.rise { "GOOD" } else { "BAD" }));
     page.line(format!("   Script uid:gid = {}", words::user(command.user.as_ref())));
     page.line("   VRRP instances :");
     page.line("   Tracking instances :");
     tracking(page, picture, &check.name, "     ");
-    page.line("   State = idle");
+    page.line(format!(
+        "   State = {}",
+        match status.map_or(Activity::Idle, |status| status.activity) {
+            Activity::Idle => "idle",
+            Activity::Running => "running",
+            Activity::Ending => "requested termination",
+            Activity::Killed => "forcing termination",
+        }
+    ));
+}
+
+/// Before the first result, and from then on `unknown`: what keepalived says of a script that is past its start.
+fn init_state(status: Option<&CheckStatus>) -> &'static str {
+    match status {
+        Some(status) if status.new_by_reload => "INIT/RELOAD",
+        Some(status) if status.succeeded + status.failed > 0 => "unknown",
+        _ => "INIT",
+    }
 }
 
 /// keepalived's counter: 0 is as bad as can be, `rise` good, `rise + fall - 1` as good as can be.
@@ -179,14 +196,9 @@ pub(super) fn parameter_match(probe: &ProcessProbe) -> &'static str {
     }
 }
 
-/// Processes that run now. A check says it in words: `2 processes`.
+/// Processes that run now. What a check says begins with it: `2 processes haproxy`.
 pub(super) fn count(status: Option<&CheckStatus>) -> u64 {
-    let first = status.and_then(|status| {
-        status.value.or_else(|| {
-            status.detail.split(|c: char| !c.is_ascii_digit()).find(|word| !word.is_empty())?.parse().ok()
-        })
-    });
-    first.and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+    status.and_then(|status| status.detail.split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
 fn process(page: &mut Page, picture: &Picture<'_>, check: &Check, status: Option<&CheckStatus>) {
@@ -200,7 +212,7 @@ fn process(page: &mut Page, picture: &Picture<'_>, check: &Check, status: Option
         page.line(format!(
             "   Param match{}",
             match kind {
-                ParameterMatch::Exact => " = exact",
+                ParameterMatch::Exact => "",
                 ParameterMatch::Partial => " = partial",
                 ParameterMatch::Initial => " = initial",
             }
