@@ -9,6 +9,9 @@ use config::{LoadOptions, Loaded, load};
 /// Far above what is needed, for machines that do other things too.
 const MOST_TIME: Duration = Duration::from_secs(30);
 
+/// For what is refused: 0.1 s with optimisation; a build without takes about ten times as long.
+const REFUSED: Duration = Duration::from_secs(2);
+
 fn load_file(path: &Path) -> Loaded {
     let options = LoadOptions {
         users: Users::Fixed(Vec::new()),
@@ -45,7 +48,7 @@ fn file_of_twenty_megabytes() {
 #[test]
 fn a_million_braces() {
     assert_eq!(codes("a.conf", &"a {\n".repeat(200_000)), ["missing-brace", "too-deep", "too-many-findings"]);
-    assert_eq!(codes("a.conf", &"}\n".repeat(1_000_000)), ["extra-brace", "too-large", "too-many-findings"]);
+    assert_eq!(codes("a.conf", &"}\n".repeat(1_000_000)), ["extra-brace", "too-large"]);
 }
 
 #[test]
@@ -79,6 +82,69 @@ fn definitions_that_make_one_long_word() {
         assert!(!codes("a.conf", &text).is_empty());
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
+}
+
+/// Found by the fuzz target: the characters were few, the lines many. 0.2 s with optimisation.
+#[test]
+fn definitions_of_many_short_lines() {
+    let mut text = String::new();
+    for (outer, inner) in ('a'..'f').zip('b'..='f') {
+        text += &format!("${outer}= \\\n{}x\n", format!("${{{inner}}} \\\n").repeat(20));
+    }
+    text += "$f=x\nglobal_defs {\n    ${a}\n}\n";
+    let (codes, took) = timed(&text);
+    assert!(codes.contains(&"too-large"), "{codes:?}");
+    assert!(took < REFUSED / 2, "{took:?}");
+}
+
+/// One line each, and more than any processor has time for.
+#[test]
+fn endless_loops_are_refused_in_time() {
+    let texts = [
+        "~SEQ(i,1,90000) ~SEQ(j,1,90000)",
+        "global_defs {\n~SEQ(i,1,90000) ~SEQ(j,1,90000) ~SEQ(k,1,90000) a\n}",
+        "global_defs {\n~SEQ(i,1,90000) ~SEQ(j,1,90000) ~SEQ(k,0,0) ~SEQ(l,0,0) ~SEQ(m,0,0) router_id ${i}${j}\n}",
+        "~SEQ(i,1,90000) vrrp_instance v$i {",
+        "~SEQ(i,1,90000) vrrp_instance v${i} { virtual_router_id 1 }",
+        "~SEQ(i,1,90000) $NAME${i} ${nix${i}}",
+        "~SEQ(i,1,90000) $A${i}=x ${i}",
+        "~SEQ(i,1,90000) virtual_server 10.0.0.1 ${i} { real_server 10.0.0.${i} 80 { TCP_CHECK { } } }",
+        "~SEQ(i,1,90000) track_file f${i} { file /x${i} }",
+    ];
+    for text in texts {
+        let (codes, took) = timed(text);
+        assert!(codes.contains(&"too-large"), "{text}: {codes:?}");
+        assert!(took < REFUSED, "{text}: {took:?}");
+    }
+}
+
+/// What a loop may write is read, in a time that grows with it and not with its square.
+#[test]
+fn long_lists_out_of_loops() {
+    let inside = |block: &str, entry: &str| {
+        format!("vrrp_instance V {{\ninterface eth0\nvirtual_router_id 5\n{block} {{\n{entry}\n}}\n}}")
+    };
+    let texts = [
+        inside("track_interface", "~SEQ(i,1,30000) eth${i}"),
+        inside("unicast_peer", "~SEQ(i,1,120) ~SEQ(j,1,250) 10.0.${i}.${j}"),
+        "~SEQ(i,1,20000) vrrp_sync_group G${i} { }".to_owned(),
+    ];
+    for text in texts {
+        let (codes, took) = timed(&text);
+        assert!(!codes.contains(&"too-large"), "{text}: {codes:?}");
+        assert!(took < 2 * REFUSED, "{text}: {took:?}");
+    }
+}
+
+/// What was found, and how long this thread ran for it: a busy machine does not count.
+fn timed(text: &str) -> (Vec<&'static str>, Duration) {
+    let running = || {
+        let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
+    };
+    let start = running();
+    let codes = codes("a.conf", text);
+    (codes, running() - start)
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub use random::Random;
 pub const MOST_BYTES: usize = 64 * 1024;
 /// Processor time for one of these.
 const MOST_TIME: Duration = Duration::from_millis(100);
-/// And for one with loops: two lines of it make thousands of instances.
+/// And for one with loops, unless they are refused for being endless: two lines of it make thousands of instances.
 const MOST_TIME_OF_LOOPS: Duration = Duration::from_secs(1);
 /// Memory while one of these is read, above what there was before.
 const MOST_MEMORY: usize = 256 << 20;
@@ -145,7 +145,8 @@ impl Attempt {
         let time = processor_time().saturating_sub(start);
         let memory = COUNTING.most.load(Ordering::Relaxed).saturating_sub(before);
         let loops = [b"~SEQ", b"~LST"].iter().any(|loops| self.bytes.windows(4).any(|part| part == *loops));
-        let most = if loops { MOST_TIME_OF_LOOPS } else { MOST_TIME };
+        let refused = loaded.diagnostics.iter().any(|finding| finding.code == "too-large");
+        let most = if loops && !refused { MOST_TIME_OF_LOOPS } else { MOST_TIME };
         if !self.slow && self.bytes.len() <= MOST_BYTES && time > most {
             return Err(format!("{time:?} of the processor for {} bytes", self.bytes.len()));
         }

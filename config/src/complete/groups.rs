@@ -1,5 +1,7 @@
 //! Groups of instances, once these are complete.
 
+use std::collections::HashMap;
+
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::model;
 use crate::ready::{Effect, Instance, SyncGroup};
@@ -14,9 +16,12 @@ pub(super) fn complete(
     diagnostics: &mut Diagnostics,
 ) -> Vec<SyncGroup> {
     let mut made = Vec::new();
+    let known: HashMap<_, _> =
+        instances.iter().map(|instance| instance.name.clone()).zip(0..instances.len()).collect();
     for group in groups {
-        let is_member = |instance: &&mut Instance| group.members.iter().any(|m| m.value == instance.name);
-        let owner = instances.iter_mut().filter(is_member).any(|instance| instance.priority == 255);
+        let members: Vec<_> =
+            group.members.iter().filter_map(|member| known.get(&member.value)).copied().collect();
+        let owner = members.iter().any(|member| instances[*member].priority == 255);
         let tracked = rules.of_group(&group, owner, diagnostics);
         if group.members.len() == 1 {
             let message = format!("group {} has one member", group.name.value);
@@ -34,8 +39,8 @@ pub(super) fn complete(
             smtp_alert: group.smtp_alert,
             place: group.name.at.place,
         };
-        for instance in instances.iter_mut().filter(|instance| group.members.contains(&instance.name)) {
-            tracked_twice(instance, &group);
+        for member in members {
+            tracked_twice(&mut instances[member], &group);
         }
         made.push(group);
     }

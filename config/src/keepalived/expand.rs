@@ -15,21 +15,24 @@ const MOST_STEPS: usize = 1_000;
 /// A loop that writes more lines is refused.
 const MOST_ROUNDS: i128 = 100_000;
 
-/// The variables of the loops around a line, innermost last.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Scope(Vec<(String, String)>);
+/// Names without a definition that are reported.
+const MOST_UNKNOWN: usize = 1_000;
 
-impl Scope {
-    fn with(&self, variables: Vec<(String, String)>) -> Self {
-        Self([self.0.as_slice(), &variables].concat())
-    }
+/// The variables of the loops around a line, innermost first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scope<'s> {
+    variables: &'s [(String, String)],
+    outer: Option<&'s Scope<'s>>,
+}
 
+impl Scope<'_> {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.outer.is_none()
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        let own = self.variables.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        own.or_else(|| self.outer?.get(name))
     }
 }
 
@@ -45,7 +48,7 @@ enum Reference {
 
 impl Reader<'_> {
     /// Splits a line at its braces, writes its loops out and replaces its definitions.
-    pub(super) fn expand_line(&mut self, line: Line, scope: &Scope, depth: usize) {
+    pub(super) fn expand_line(&mut self, line: Line, scope: &Scope<'_>, depth: usize) {
         if depth > MOST_DEPTH {
             let finding = Diagnostic::error(
                 "definition-loop",
@@ -81,12 +84,12 @@ impl Reader<'_> {
     }
 
     /// Replaces the definitions of a line that has no brace of its own.
-    fn replace(&mut self, line: Line, scope: &Scope, depth: usize) {
+    fn replace(&mut self, line: Line, scope: &Scope<'_>, depth: usize) {
         if line.chars.iter().all(|c| c.value != '$' && c.meaning != Meaning::Comment) {
-            self.spend(&line, false);
             return self.push_text(line);
         }
-        let mut done: Vec<Char> = Vec::with_capacity(line.chars.len());
+        // A name and its braces are mostly longer than the value.
+        let mut done: Vec<Char> = Vec::with_capacity(line.chars.len() + 8);
         let mut replaced = false;
         let mut i = 0;
         while i < line.chars.len() {
@@ -132,7 +135,9 @@ impl Reader<'_> {
         let kept = lexer::strip_late_comment(&done).len();
         done.truncate(kept);
         let line = Line { chars: done, ..line };
-        self.spend(&line, replaced && scope.is_empty());
+        if replaced {
+            self.spend(&line, scope.is_empty());
+        }
         if replaced && (loop_keyword(&line.chars).is_some() || has_reference(self, &line.chars, scope)) {
             return self.expand_line(line, scope, depth + 1);
         }
@@ -173,7 +178,7 @@ impl Reader<'_> {
         line: &Line,
         before: Vec<Char>,
         place: Char,
-        scope: &Scope,
+        scope: &Scope<'_>,
         depth: usize,
     ) {
         let at = || line.location(&[place]);
@@ -206,10 +211,11 @@ impl Reader<'_> {
         self.feeding.pop();
     }
 
-    fn look_up(&mut self, name: &str, line: &Line, place: Char, scope: &Scope) -> Reference {
+    fn look_up(&mut self, name: &str, line: &Line, place: Char, scope: &Scope<'_>) -> Reference {
         let text = |value: &str| {
-            let char = |value| Char { value, meaning: Meaning::Literal, ..place };
-            Reference::Text(value.chars().map(char).collect())
+            let mut chars = Vec::with_capacity(value.len());
+            chars.extend(value.chars().map(|value| Char { value, meaning: Meaning::Literal, ..place }));
+            Reference::Text(chars)
         };
         if let Some(value) = scope.get(name) {
             return text(value);
@@ -255,7 +261,7 @@ impl Reader<'_> {
     }
 
     fn unknown_definition(&mut self, name: &str, line: &Line, start: usize, end: usize) {
-        if self.unknown.contains(name) {
+        if self.unknown.contains(name) || self.unknown.len() >= MOST_UNKNOWN {
             return;
         }
         let braced = line.chars[start + 1].value == '{';
@@ -270,7 +276,7 @@ impl Reader<'_> {
         self.diagnostics.push(finding.help(format!("it stays as written; define it before with `${name}=VALUE` at the start of a line, or fill the placeholder in")));
     }
 
-    fn write_out_loop(&mut self, line: &Line, arguments: usize, scope: &Scope, depth: usize) {
+    fn write_out_loop(&mut self, line: &Line, arguments: usize, scope: &Scope<'_>, depth: usize) {
         let keyword = lexer::text(&line.chars[..arguments]);
         let Some(close) = closing_parenthesis(&line.chars, arguments) else {
             let finding = Diagnostic::warning(
@@ -301,11 +307,12 @@ impl Reader<'_> {
             if self.is_exhausted() {
                 return;
             }
-            self.feed_line(rest.clone(), &scope.with(variables), depth + 1);
+            let inner = Scope { variables: &variables, outer: Some(scope) };
+            self.feed_line(rest.clone(), &inner, depth + 1);
         }
     }
 
-    fn replace_arguments(&mut self, line: &Line, chars: &[Char], scope: &Scope) -> String {
+    fn replace_arguments(&mut self, line: &Line, chars: &[Char], scope: &Scope<'_>) -> String {
         let mut text = String::new();
         let mut pending: Vec<(Vec<Char>, usize)> = vec![(chars.to_vec(), 0)];
         for _ in 0..MOST_STEPS {
@@ -341,7 +348,7 @@ fn keyword(line: &Line) -> String {
 }
 
 /// A name that is used in a line, for another round of replacing.
-fn has_reference(reader: &Reader<'_>, chars: &[Char], scope: &Scope) -> bool {
+fn has_reference(reader: &Reader<'_>, chars: &[Char], scope: &Scope<'_>) -> bool {
     (0..chars.len()).filter(|i| chars[*i].value == '$').any(|i| {
         reference(chars, i).is_some_and(|(name, _)| {
             name.starts_with('_') || scope.get(&name).is_some() || reader.definitions.contains_key(&name)
@@ -390,7 +397,8 @@ fn closing_parenthesis(chars: &[Char], open: usize) -> Option<usize> {
     None
 }
 
-type Rounds = Vec<Vec<(String, String)>>;
+/// The variables of each round. Made when its turn comes: a loop in a loop may be endless.
+type Rounds = Box<dyn Iterator<Item = Vec<(String, String)>>>;
 
 /// `var, start, step, end`; `var, start, end`; `var, end`.
 fn sequence_rounds(arguments: &str, hexadecimal: bool) -> Result<Rounds, &'static str> {
@@ -408,7 +416,7 @@ fn sequence_rounds(arguments: &str, hexadecimal: bool) -> Result<Rounds, &'stati
         return Err(expected);
     }
     if start == end {
-        return Ok(vec![vec![((*name).to_owned(), shown(start, hexadecimal))]]);
+        return Ok(Box::new(std::iter::once(vec![((*name).to_owned(), shown(start, hexadecimal))])));
     }
     if step == 0 || (end - start).signum() != step.signum() {
         return Err("a step that leads from start to end");
@@ -416,8 +424,9 @@ fn sequence_rounds(arguments: &str, hexadecimal: bool) -> Result<Rounds, &'stati
     if (end - start) / step >= MOST_ROUNDS {
         return Err("at most 100 000 rounds");
     }
-    let values = (0..=(end - start) / step).map(|round| start + round * step);
-    Ok(values.map(|value| vec![((*name).to_owned(), shown(value, hexadecimal))]).collect())
+    let values = (0..=(end - start) / step).map(move |round| start + round * step);
+    let name = (*name).to_owned();
+    Ok(Box::new(values.map(move |value| vec![(name.clone(), shown(value, hexadecimal))])))
 }
 
 fn shown(value: i128, hexadecimal: bool) -> String {
@@ -457,7 +466,8 @@ fn list_rounds(arguments: &str) -> Result<Rounds, &'static str> {
         let value = |i: usize| group.get(i).cloned().unwrap_or_default();
         names.iter().cloned().zip((0..names.len()).map(value)).collect()
     };
-    Ok(values.iter().map(round).collect())
+    let rounds: Vec<Vec<_>> = values.iter().map(round).collect();
+    Ok(Box::new(rounds.into_iter()))
 }
 
 /// Splits at commas outside braces; what stands in braces is split again.

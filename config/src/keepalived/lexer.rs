@@ -67,7 +67,9 @@ pub(crate) fn chars(text: &str) -> Vec<Char> {
 }
 
 pub(crate) fn text(chars: &[Char]) -> String {
-    chars.iter().map(|c| c.value).collect()
+    let mut text = String::with_capacity(chars.len());
+    text.extend(chars.iter().map(|c| c.value));
+    text
 }
 
 pub(crate) fn trim(chars: &[Char]) -> &[Char] {

@@ -44,9 +44,10 @@ pub(super) struct Lower<'a> {
     globals: Globals,
     /// What instances may track, by kind and name.
     tracked: HashMap<(Kind, String), Tracked>,
-    /// Names of checks and instances, with the place of each.
+    /// Names of checks, instances and groups, with the place of each.
     checks: HashSet<String>,
     instances: HashMap<String, Location>,
+    groups: HashMap<String, Location>,
     /// What `notify_priority_changes` says, by instance or group (`true`) and name.
     priority_changes: HashMap<(bool, String), bool>,
     /// The missing user was reported.
@@ -96,6 +97,7 @@ pub(super) fn lower(
         checks: HashSet::new(),
         instances: HashMap::new(),
         priority_changes: HashMap::new(),
+        groups: HashMap::new(),
         reported_user: false,
         track_groups: HashSet::new(),
         next_preference: [FIRST_PREFERENCE; 2],

@@ -26,11 +26,16 @@ const KEEPALIVED_LINE_BYTES: usize = 1023;
 /// Lines that a configuration may grow to through definitions and loops.
 const MOST_LINES: usize = 400_000;
 /// Characters that a configuration may grow to through definitions and loops.
-const MOST_CHARACTERS: usize = 6 << 20;
+const MOST_CHARACTERS: usize = 5 << 20;
 /// Characters that definitions may grow to without a loop, where the files are small, and for each byte of larger
 /// ones. Loops are written to make much of little; definitions that do are most often a mistake.
 const LEAST_GROWTH: usize = 1 << 20;
 const MOST_GROWTH: usize = 16;
+/// Of a configuration that grew too large, so many pieces are still looked at for other mistakes: an endless loop is
+/// refused within 0.1 s.
+const KEPT: usize = 5_000;
+/// What a line costs beside its characters, so that many short ones take no longer than few long ones.
+const LINE: usize = 24;
 /// Definitions within definitions.
 pub(super) const MOST_DEPTH: usize = 24;
 /// Files within files.
@@ -219,6 +224,9 @@ impl<'a> Reader<'a> {
 
     /// `random_seed N`: the numbers of `${_RANDOM}` behind it are the same in every run.
     fn random_seed(&mut self, line: &Line) {
+        if line.chars[0].value != 'r' {
+            return;
+        }
         let text: String = line.chars.iter().map(|c| c.value).take(40).collect();
         if let Some(seed) = text.strip_prefix("random_seed").and_then(|rest| rest.trim().parse().ok()) {
             self.random = super::expand::Random::from_seed(seed);
@@ -227,21 +235,27 @@ impl<'a> Reader<'a> {
 
     /// Takes one line: keeps it if its condition holds, notes a definition, or splits it into pieces with
     /// definitions replaced. Gives back a definition that goes on in the next line.
-    pub(super) fn feed_line(&mut self, line: Line, scope: &Scope, depth: usize) {
+    pub(super) fn feed_line(&mut self, line: Line, scope: &Scope<'_>, depth: usize) {
         if let Some(definition) = self.feed(line, scope, depth) {
             self.define(definition);
         }
     }
 
-    fn feed(&mut self, line: Line, scope: &Scope, depth: usize) -> Option<Unfinished> {
+    fn feed(&mut self, line: Line, scope: &Scope<'_>, depth: usize) -> Option<Unfinished> {
         let mut line = line;
         lexer::trim_in_place(&mut line.chars);
-        self.spend(&line, depth > 0 && scope.is_empty());
+        if depth > 0 {
+            self.spend(&line, scope.is_empty());
+        }
         if self.exhausted || line.chars.is_empty() {
             return None;
         }
         let (line, holds) = self.condition(line);
         if let Some((name, value)) = definition_start(&line.chars) {
+            if !scope.is_empty() {
+                // A name for each round of a loop: more work than a line.
+                self.spend(&line, false);
+            }
             let value = lexer::trim(&line.chars[value..]).to_vec();
             let mut started = Unfinished {
                 name,
@@ -310,7 +324,7 @@ impl<'a> Reader<'a> {
 
     /// Counts what definitions and loops grow to. `grown`: out of definitions, without a loop.
     pub(super) fn spend(&mut self, line: &Line, grown: bool) {
-        let characters = line.chars.len() + 1;
+        let characters = line.chars.len() + LINE;
         self.characters += characters;
         self.grown += if grown { characters } else { 0 };
         let most_grown = LEAST_GROWTH.max(self.read.saturating_mul(MOST_GROWTH));
@@ -322,6 +336,7 @@ impl<'a> Reader<'a> {
     pub(super) fn exhaust(&mut self, at: &Location) {
         if !self.exhausted {
             self.exhausted = true;
+            self.pieces.truncate(KEPT);
             let message = format!(
                 "definitions grow to more than {} characters, or with loops to {MOST_LINES} lines or {MOST_CHARACTERS}",
                 LEAST_GROWTH.max(self.read.saturating_mul(MOST_GROWTH)).min(MOST_CHARACTERS)

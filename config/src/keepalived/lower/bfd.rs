@@ -1,5 +1,6 @@
 //! `bfd_instance`, and the entries of `track_bfd`.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -151,6 +152,7 @@ impl Lower<'_> {
     }
 
     pub(super) fn track_bfd(&mut self, block: &Statement, into: &mut Trackers) {
+        let mut known: HashSet<_> = into.bfd.iter().map(|(name, _)| name.value.clone()).collect();
         for entry in inside(block) {
             let name = located(&entry.words[0]);
             let Some((tracked, written)) = self.tracker(block, entry, Kind::Bfd) else { continue };
@@ -160,7 +162,7 @@ impl Lower<'_> {
                 continue;
             }
             let effect: Effect = written.map_or(tracked.effect, effect);
-            if into.bfd.iter().any(|(bfd, _)| bfd.value == name.value) {
+            if !known.insert(name.value.clone()) {
                 let message = format!("{} is tracked twice", name.value);
                 self.diagnostics
                     .push(Diagnostic::warning("duplicate", &name.at, message).help("the first counts"));

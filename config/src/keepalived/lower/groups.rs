@@ -16,12 +16,13 @@ impl Lower<'_> {
                 .push(finding.expected("a name behind it").help("it is skipped, as in keepalived"));
             return;
         };
-        if let Some(first) = self.model.sync_groups.iter().find(|group| group.name.value == name.value) {
+        if let Some(first) = self.groups.get(&name.value) {
             let message = format!("`vrrp_sync_group` {} is defined twice", name.value);
-            let help = format!("the first counts, at {}", first.name.at.place);
+            let help = format!("the first counts, at {}", first.place);
             self.diagnostics.push(Diagnostic::warning("duplicate", &name.at, message).help(help));
             return;
         }
+        self.groups.insert(name.value.clone(), name.at.clone());
         let mut group = SyncGroup {
             name,
             members: Vec::new(),

@@ -1,5 +1,6 @@
 //! `vrrp_instance`.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -349,7 +350,8 @@ impl Lower<'_> {
     }
 
     fn unicast_peers(&mut self, block: &Statement, instance: &mut Instance) {
-        unicast(block, instance);
+        let known = unicast(block, instance).peers.iter();
+        let mut known: HashSet<_> = known.map(|peer| peer.value.address).collect();
         for entry in inside(block) {
             let word = &entry.words[0];
             let Some(address) = self.address(word, "the peer is skipped, as in keepalived") else { continue };
@@ -375,7 +377,7 @@ impl Lower<'_> {
             let unicast = unicast(block, instance);
             // The words turn the check of the source on.
             unicast.check_source |= peer.min_ttl.is_some() || peer.max_ttl.is_some();
-            if unicast.peers.iter().any(|p| p.value.address == peer.address) {
+            if !known.insert(peer.address) {
                 let message = format!("{} is a peer already", peer.address);
                 self.diagnostics
                     .push(Diagnostic::warning("duplicate", &word.at, message).help("it is skipped"));

@@ -1,6 +1,8 @@
 //! The entries of `track_script`, `track_file`, `track_process` and `track_interface`, in instances and
 //! groups.
 
+use std::collections::HashSet;
+
 use crate::diagnostic::{Diagnostic, Located};
 use crate::model::{TrackCheck, Trackers};
 use crate::ready::Effect;
@@ -12,6 +14,7 @@ use super::{Kind, Lower, Tracked, inside};
 
 impl Lower<'_> {
     pub(super) fn track_checks(&mut self, block: &Statement, kind: Kind, into: &mut Trackers) {
+        let mut known: HashSet<_> = into.checks.iter().map(|tracked| tracked.check.value.clone()).collect();
         for entry in inside(block) {
             let name = &entry.words[0];
             let Some((tracked, written)) = self.tracker(block, entry, kind) else { continue };
@@ -20,7 +23,7 @@ impl Lower<'_> {
                 (Some(weight), Kind::File) => file_effect(weight),
                 (Some(weight), _) => effect(weight),
             };
-            if into.checks.iter().any(|t| t.check.value == tracked.check) {
+            if !known.insert(tracked.check.clone()) {
                 let message = format!("{} is tracked twice", name.text);
                 self.diagnostics
                     .push(Diagnostic::warning("duplicate", &name.at, message).help("the first counts"));
@@ -72,11 +75,12 @@ impl Lower<'_> {
     }
 
     pub(super) fn track_interfaces(&mut self, block: &Statement, into: &mut Trackers) {
+        let mut known: HashSet<_> = into.interfaces.iter().map(|(name, _)| name.value.clone()).collect();
         for entry in inside(block) {
             let name = &entry.words[0];
             let Some(written) = self.entry_weight(&entry.words) else { continue };
             let effect = written.map_or(Effect::Fault { reverse: false }, effect);
-            if into.interfaces.iter().any(|(i, _)| i.value == name.text) {
+            if !known.insert(name.text.clone()) {
                 let message = format!("{} is tracked twice", name.text);
                 self.diagnostics
                     .push(Diagnostic::warning("duplicate", &name.at, message).help("the first counts"));
