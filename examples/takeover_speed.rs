@@ -120,6 +120,7 @@ fn address(number: u8) -> VirtualAddress {
         autojoin: false,
         manage_temporary: false,
         own_vmac: None,
+        repeated: false,
         track: true,
         place: Place { file: "example".into(), line: 1, column: 1 },
     }

@@ -29,6 +29,7 @@ fn vip(address: &str, interface: &str) -> VirtualAddress {
         autojoin: false,
         manage_temporary: false,
         own_vmac: None,
+        repeated: false,
         track: true,
         place: Place { file: "test".into(), line: 1, column: 1 },
     }

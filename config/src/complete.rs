@@ -184,9 +184,7 @@ fn listener(listener: model::Listener, instances: &[Arc<Instance>]) -> Listener 
 /// The instances that hold an address which is bound.
 pub(crate) fn instances_of(bind: &[SocketAddr], instances: &[Arc<Instance>]) -> Vec<String> {
     let bound = |ip: IpAddr| bind.iter().any(|b| b.ip() == ip);
-    let holds = |instance: &&Arc<Instance>| {
-        instance.addresses.iter().chain(&instance.excluded).any(|a| bound(a.address))
-    };
+    let holds = |instance: &&Arc<Instance>| instance.held().any(|a| bound(a.address));
     instances.iter().filter(holds).map(|i| i.name.clone()).collect()
 }
 
@@ -539,11 +537,8 @@ fn addresses(
             diagnostics.push(finding.help("it is skipped, as in keepalived; put it under `virtual_ipaddress_excluded` or in an instance of its own"));
         } else if !has_interface(&address, interface, &name, diagnostics) {
             // Said.
-        } else if !seen.insert(ip) {
-            let message = format!("{ip} is written twice");
-            diagnostics.push(Diagnostic::warning("duplicate", &address.at, message).help("the first counts"));
         } else {
-            kept.push(address);
+            kept.push(once(&mut seen, address, "; an advert names it as often as it is written, as in keepalived 2.2.7, so all peers must agree", diagnostics));
         }
     }
     let mut excluded: Vec<_> = Vec::new();
@@ -556,15 +551,8 @@ fn addresses(
         excluded = kept.split_off(most);
     }
     for address in std::mem::take(&mut meant.excluded) {
-        let ip = address.value.address.address;
-        if !has_interface(&address, interface, &name, diagnostics) {
-            continue;
-        }
-        if seen.insert(ip) {
-            excluded.push(address);
-        } else {
-            let message = format!("{ip} is written twice");
-            diagnostics.push(Diagnostic::warning("duplicate", &address.at, message).help("the first counts"));
+        if has_interface(&address, interface, &name, diagnostics) {
+            excluded.push(once(&mut seen, address, "", diagnostics));
         }
     }
     validate::address_count(&name, kept.len(), meant.no_addresses, version, strict, diagnostics);
@@ -584,6 +572,23 @@ fn addresses(
         VirtualAddress { interface: on, own_vmac, ..address }
     };
     (kept.into_iter().map(finish).collect(), excluded.into_iter().map(finish).collect())
+}
+
+/// Notes whether the address stands further up already.
+fn once(
+    seen: &mut HashSet<IpAddr>,
+    mut address: Located<model::Address>,
+    consequence: &str,
+    diagnostics: &mut Diagnostics,
+) -> Located<model::Address> {
+    let ip = address.value.address.address;
+    if !seen.insert(ip) {
+        let message = format!("{ip} is written twice");
+        let finding = Diagnostic::warning("duplicate", &address.at, message);
+        diagnostics.push(finding.help(format!("the first counts{consequence}")));
+        address.value.address.repeated = true;
+    }
+    address
 }
 
 /// An instance without an interface has none for its addresses.
@@ -624,6 +629,7 @@ pub(crate) fn plain_address(address: IpAddr, prefix_length: u8) -> VirtualAddres
         manage_temporary: false,
         own_vmac: None,
         track: true,
+        repeated: false,
         place: Location::file(&"".into()).place,
     }
 }

@@ -43,7 +43,7 @@ fn interfaces() -> std::io::Result<HashSet<String>> {
 fn missing_interfaces(config: &Config, present: &HashSet<String>, diagnostics: &mut Diagnostics) {
     for instance in &config.instances {
         let tracked = instance.track_interfaces.iter().map(|t| (&t.interface, &instance.place));
-        let addresses = instance.addresses.iter().chain(&instance.excluded).map(|a| (&a.interface, &a.place));
+        let addresses = instance.held().map(|a| (&a.interface, &a.place));
         let mut told = HashSet::new();
         for (interface, place) in
             std::iter::once((&instance.interface, &instance.place)).chain(tracked).chain(addresses)

@@ -99,7 +99,7 @@ impl<'h> Router<'h> {
     }
 
     fn holds(self, address: IpAddr) -> bool {
-        self.ready.addresses.iter().chain(&self.ready.excluded).any(|held| held.address == address)
+        self.ready.held().any(|held| held.address == address)
     }
 }
 

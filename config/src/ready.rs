@@ -380,6 +380,13 @@ impl Serialize for Authentication {
     }
 }
 
+impl Instance {
+    /// All that it holds while it is active, advertised or not, each once.
+    pub fn held(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.addresses.iter().chain(&self.excluded).filter(|address| !address.repeated)
+    }
+}
+
 /// An address that moves with an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VirtualAddress {
@@ -416,6 +423,10 @@ pub struct VirtualAddress {
     pub own_vmac: Option<String>,
     /// Put it back when somebody deletes it. keepalived: not `no_track`.
     pub track: bool,
+    /// The same address stands further up. It is held once, but advertised as often as it is written, since
+    /// keepalived 2.2.7 discards adverts with another number of addresses than its own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub repeated: bool,
     /// Where it was written.
     pub place: Place,
 }

@@ -466,7 +466,12 @@ fn address(address: &VirtualAddress, interface: &str) -> String {
         _ => quoted(&format!("{ip}/{length}")),
     };
     let plain = complete::plain_address(address.address, address.prefix_length);
-    let default = VirtualAddress { interface: interface.to_owned(), place: address.place.clone(), ..plain };
+    let default = VirtualAddress {
+        interface: interface.to_owned(),
+        repeated: address.repeated,
+        place: address.place.clone(),
+        ..plain
+    };
     let written = with_length(address.address, address.prefix_length);
     if *address == default {
         return written;

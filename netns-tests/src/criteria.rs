@@ -95,6 +95,8 @@ pub fn no_complaint(peer: &Peer) -> Outcome {
         let complaint = COMPLAINTS.iter().find(|word| lower.contains(*word));
         if let Some(word) = complaint
             && !HARMLESS.iter().any(|harmless| line.contains(harmless))
+            // The code of a finding: a scenario writes an address twice on purpose.
+            && line.trim() != "duplicate"
         {
             return Err(format!("{:?} complains ({word}): {line}", peer.kind).into());
         }

@@ -100,9 +100,7 @@ const NOT_COMPARED: &[&str] = &[
     "ipvs nftables",
     "libnftnl",
     "lvs_",
-    "nftables base chain priority = -1",
     "nftables don't force",
-    "nftables table name = keepalived",
     "nftables without counters",
     "no_checker_emails",
     "process_monitor_rcv_bufs",
@@ -111,8 +109,11 @@ const NOT_COMPARED: &[&str] = &[
     "vrrp_netlink_",
 ];
 
+/// Whole lines that show a default.
+const DEFAULTS: &[&str] = &["nftables base chain priority = -1", "nftables table name = keepalived"];
+
 fn global(facts: &mut Facts, line: &str) -> String {
-    if NOT_COMPARED.iter().any(|start| line.starts_with(start)) {
+    if DEFAULTS.contains(&line) || NOT_COMPARED.iter().any(|start| line.starts_with(start)) {
         return String::new();
     }
     if let Some(list) = line.strip_suffix(':') {

@@ -8,7 +8,7 @@ use netns_tests::observer::Monitor;
 use netns_tests::peer::Kind::{self, Keepalived, Vipd};
 use netns_tests::peer::{Peer, vipd};
 use netns_tests::process::Process;
-use netns_tests::story::{Actor, Bed, Row, Side, limit, tell};
+use netns_tests::story::{Actor, Bed, Row, Side, elections, limit, tell};
 use netns_tests::turn::Turn;
 use netns_tests::{Failure, Late, Outcome, enabled, ensure, now, wait_for, wait_until};
 
@@ -50,6 +50,19 @@ fn an_address_that_somebody_deletes_is_back_within_milliseconds() {
     }
     if enabled(&[]) {
         tell(&[at_100_ms("address deleted")], &[(Vipd, Vipd)], &[("restored", restored)], true);
+    }
+}
+
+/// keepalived 2.2.7 discards an advert that does not name as many addresses as its own configuration, even where one of
+/// them is written twice: both would be active.
+#[test]
+fn an_address_that_is_written_twice_is_advertised_twice_and_held_once() {
+    if enabled(&["keepalived"]) {
+        let vip = format!("{VIP}/24");
+        let row =
+            Row { addresses: vec![vip.clone(), "10.77.0.101/24".into(), vip], ..Row::new("written twice") };
+        let old = Row { version: 2, name: "written twice, v2", ..row.clone() };
+        tell(&[row, old], &[(Vipd, Keepalived), (Keepalived, Vipd)], &[("S1-S4", elections)], false);
     }
 }
 

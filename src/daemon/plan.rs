@@ -85,7 +85,7 @@ impl Plan {
         }
         for (index, gone) in old.iter().enumerate() {
             if !predecessors.contains(&Some(index)) {
-                let addresses: Vec<String> = gone.addresses.iter().chain(&gone.excluded).map(shown).collect();
+                let addresses: Vec<String> = gone.held().map(shown).collect();
                 self.lines.push(format!(
                     "- instance {} stops: if active it sends priority 0 and takes off {}",
                     gone.name,

@@ -91,10 +91,7 @@ fn vips(config: &Config) -> HashMap<String, Vec<IpAddr>> {
     config
         .instances
         .iter()
-        .map(|instance| {
-            let held = instance.addresses.iter().chain(&instance.excluded);
-            (instance.name.clone(), held.map(|address| address.address).collect())
-        })
+        .map(|instance| (instance.name.clone(), instance.held().map(|address| address.address).collect()))
         .collect()
 }
 
@@ -356,7 +353,7 @@ impl Shared {
             .iter()
             // An owner's addresses may be all that its host has.
             .filter(|instance| instance.priority != OWNER)
-            .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
+            .flat_map(|instance| instance.held())
             .cloned()
             .collect();
         // Netlink here belongs to one thread.

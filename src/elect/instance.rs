@@ -229,7 +229,7 @@ impl Instance {
     }
 
     pub fn holds(&self) -> impl Iterator<Item = &VirtualAddress> {
-        self.config.addresses.iter().chain(&self.config.excluded)
+        self.config.held()
     }
 
     /// The VMAC of its own.

@@ -61,7 +61,7 @@ pub(super) fn of_this_host() -> Vec<Network> {
 
 pub(super) fn check(config: &Config, networks: &[Network], diagnostics: &mut Diagnostics) {
     let is_virtual = |address: IpAddr| {
-        let mut all = config.instances.iter().flat_map(|i| i.addresses.iter().chain(&i.excluded));
+        let mut all = config.instances.iter().flat_map(|i| i.held());
         all.any(|held| held.address == address)
     };
     // A virtual address that is here now, because we are active, is no network of the host.
@@ -97,7 +97,7 @@ fn outside(config: &Config, instance: &Instance, own: &[Network], diagnostics: &
     if !(instance.routes.is_empty() && config.static_routes.is_empty()) {
         return;
     }
-    let all = || instance.addresses.iter().chain(&instance.excluded);
+    let all = || instance.held();
     for address in all().filter(|address| is_single(address) && address.interface != "lo") {
         let there = |network: &&Network| {
             network.interface == address.interface
@@ -156,7 +156,7 @@ fn only_address(instance: &Instance, own: &[Network], held: &[Network], diagnost
 
 /// RFC 9568: the owner has the address as its own.
 fn owner(instance: &Instance, networks: &[Network], diagnostics: &mut Diagnostics) {
-    let all = || instance.addresses.iter().chain(&instance.excluded);
+    let all = || instance.held();
     let known = networks.iter().any(|network| network.interface == instance.interface);
     let Some(first) = all().next().filter(|_| instance.priority == 255 && known) else { return };
     if all().any(|address| networks.iter().any(|network| network.address == address.address)) {

@@ -18,7 +18,7 @@ pub(super) fn judge(host: &Host, diagnostics: &mut Diagnostics) {
 fn addresses_held_twice(host: &Host, diagnostics: &mut Diagnostics) {
     let mut held: HashMap<(IpAddr, &str), Router<'_>> = HashMap::new();
     for router in host.routers() {
-        for address in router.ready.addresses.iter().chain(&router.ready.excluded) {
+        for address in router.ready.held() {
             let Some(first) = held.insert((address.address, &address.interface), router) else { continue };
             if first.ready.name == router.ready.name {
                 continue;

@@ -59,8 +59,6 @@ pub const DELIBERATE: &[Deliberate] = &[
         file: Some("use_vmac.conf"),
         ..any("instance ", "Use VMAC for VIPs on other interfaces", VMAC_ADDRESS)
     },
-    Deliberate { file: Some("instances.conf"), ..any("instance fraction", "Virtual IP", TWICE) },
-    Deliberate { file: Some("instances.conf"), ..any("instance six", "Virtual IP Excluded", TWICE) },
     Deliberate { file: Some("unicast.conf"), ..any("instance peers", "Unicast Peer", TWICE) },
     Deliberate { file: Some("instances.conf"), ..any("instance six", "VRRP Version", VERSION_2_IPV6) },
     Deliberate { file: Some("instances.conf"), ..any("instance six", "Authentication type", VERSION_2_IPV6) },
@@ -81,7 +79,7 @@ pub const DELIBERATE: &[Deliberate] = &[
 
 const NOTIFY_LATER: &str = "a notify script that is missing when the file is read is dropped by keepalived; vipd keeps \
     it, since it may be there when it is needed";
-const TWICE: &str = "an address or a peer that is written twice counts once; keepalived keeps both";
+const TWICE: &str = "a peer that is written twice gets each advert once";
 const VERSION_2_IPV6: &str =
     "VRRP version 2 has no IPv6 (RFC 3768, RFC 9568): version 3 is spoken, with a warning";
 const UNKNOWN_BLOCK: &str = "keepalived ignores the brace behind an unknown keyword and lets its `}` end the block \

@@ -168,7 +168,7 @@ impl Loop {
         let mut owners = HashMap::new();
         let mut shared = HashSet::new();
         for (id, instance) in present.chain(coming) {
-            for address in instance.addresses.iter().chain(&instance.excluded) {
+            for address in instance.held() {
                 if *owners.entry(address.address).or_insert(id) != id {
                     shared.insert(address.address);
                 }

@@ -117,7 +117,7 @@ impl Loop {
         self.virtual_addresses = config
             .instances
             .iter()
-            .flat_map(|instance| instance.addresses.iter().chain(&instance.excluded))
+            .flat_map(|instance| instance.held())
             .map(|address| address.address)
             .collect();
         self.configure_statics(config);
@@ -177,15 +177,10 @@ impl Loop {
         if Arc::ptr_eq(&instance.config, wanted) || instance.config == *wanted {
             return;
         }
-        let wants = |address: &VirtualAddress| {
-            wanted.addresses.iter().chain(&wanted.excluded).any(|one| is_same_address(one, address))
-        };
+        let wants = |address: &VirtualAddress| wanted.held().any(|one| is_same_address(one, address));
         let gone: Vec<_> = instance.holds().filter(|address| !wants(address)).cloned().collect();
-        let has_more = wanted
-            .addresses
-            .iter()
-            .chain(&wanted.excluded)
-            .any(|address| !instance.holds().any(|one| is_same_address(one, address)));
+        let has_more =
+            wanted.held().any(|address| !instance.holds().any(|one| is_same_address(one, address)));
         let before = instance.entries.clone();
         let accept_changed = instance.config.accept != wanted.accept;
         // What is under way may put on, or is to take off, what is no longer written.

@@ -111,12 +111,7 @@ impl Loop {
         let mut config = config.clone();
         let mut wanted = HashSet::new();
         for instance in &mut config.instances {
-            let needs = instance.vmac.is_some()
-                || instance
-                    .addresses
-                    .iter()
-                    .chain(&instance.excluded)
-                    .any(|address| address.own_vmac.is_some());
+            let needs = instance.vmac.is_some() || instance.held().any(|address| address.own_vmac.is_some());
             if needs {
                 let instance = Arc::make_mut(instance);
                 self.resolve_instance(instance, &mut wanted);
@@ -408,6 +403,7 @@ impl Loop {
             manage_temporary: false,
             track: true,
             own_vmac: None,
+            repeated: false,
             place: place.clone(),
         };
         let old: Vec<VirtualAddress> = device.copied.take().into_iter().map(address).collect();

@@ -96,7 +96,7 @@ fn mtu(socket: &std::net::UdpSocket, name: &str) -> Option<u32> {
 
 /// Addresses that are no link's own.
 fn ours(config: &Config) -> HashSet<IpAddr> {
-    let instances = config.instances.iter().flat_map(|one| one.addresses.iter().chain(&one.excluded));
+    let instances = config.instances.iter().flat_map(|one| one.held());
     let statics = config.static_addresses.iter().map(|one| &one.address);
     instances.chain(statics).map(|address| address.address).collect()
 }
