@@ -59,6 +59,17 @@ pub const DELIBERATE: &[Deliberate] = &[
         file: Some("use_vmac.conf"),
         ..any("instance ", "Use VMAC for VIPs on other interfaces", VMAC_ADDRESS)
     },
+    Deliberate {
+        file: Some("numbers.conf"),
+        keepalived: "10.77.1.7/0",
+        ..any(
+            "instance fourth",
+            "Virtual IP",
+            "`ADDRESS/` without digits is /0 to keepalived, a network of all addresses; it is one address here",
+        )
+    },
+    Deliberate { file: Some("weights.conf"), vipd: "253", ..any("instance B", "Tracked processes", WEIGHT) },
+    Deliberate { file: Some("weights.conf"), vipd: "253", ..any("instance C", "Tracked scripts", WEIGHT) },
     Deliberate { file: Some("unicast.conf"), ..any("instance peers", "Unicast Peer", TWICE) },
     Deliberate { file: Some("instances.conf"), ..any("instance six", "VRRP Version", VERSION_2_IPV6) },
     Deliberate { file: Some("instances.conf"), ..any("instance six", "Authentication type", VERSION_2_IPV6) },
@@ -79,6 +90,7 @@ pub const DELIBERATE: &[Deliberate] = &[
 
 const NOTIFY_LATER: &str = "a notify script that is missing when the file is read is dropped by keepalived; vipd keeps \
     it, since it may be there when it is needed";
+const WEIGHT: &str = "more than 253 changes nothing: the priority stays between 1 and 254";
 const TWICE: &str = "a peer that is written twice gets each advert once";
 const VERSION_2_IPV6: &str =
     "VRRP version 2 has no IPv6 (RFC 3768, RFC 9568): version 3 is spoken, with a warning";

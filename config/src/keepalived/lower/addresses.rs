@@ -126,13 +126,19 @@ impl Lower<'_> {
     }
 
     pub(super) fn prefix_length(&mut self, word: &Word, length: &str, whole: u8) -> u8 {
-        match length.parse::<u8>() {
-            Ok(length) if length <= whole => length,
+        let digits = length.find(|c: char| !c.is_ascii_digit()).map_or(length, |end| &length[..end]);
+        match digits.parse::<u8>() {
+            Ok(number) if number <= whole => {
+                if digits.len() != length.len() {
+                    self.cut_number(word, digits);
+                }
+                number
+            }
             _ => {
                 self.invalid(
                     word,
                     &format!("a prefix length of at most {whole}"),
-                    &format!("/{whole} is used, as in keepalived"),
+                    &format!("/{whole} is used"),
                 );
                 whole
             }

@@ -83,9 +83,9 @@ impl Lower<'_> {
                     }
                 }
                 "weight" => {
-                    if self.required(statement, "-253 to 253").is_some() {
-                        let otherwise = "0 is used: FAULT while down";
-                        weight = self.weight(statement.parameters(), 253, otherwise).unwrap_or(weight);
+                    let otherwise = "the number is ignored, as in keepalived";
+                    if let Some((number, reverse)) = self.weight(statement, 253, otherwise) {
+                        weight = (number.unwrap_or(weight.0), weight.1 | reverse);
                     }
                 }
                 "multihop" | "vrrp" | "checker" => {}
@@ -155,13 +155,8 @@ impl Lower<'_> {
         let mut known: HashSet<_> = into.bfd.iter().map(|(name, _)| name.value.clone()).collect();
         for entry in inside(block) {
             let name = located(&entry.words[0]);
-            let Some((tracked, written)) = self.tracker(block, entry, Kind::Bfd) else { continue };
-            if written.is_some_and(|(weight, _)| weight.abs() > 253) {
-                let word = entry.words.get(2).unwrap_or(&entry.words[0]);
-                self.invalid(word, "-253 to 253", "it is not tracked, as in keepalived");
-                continue;
-            }
-            let effect: Effect = written.map_or(tracked.effect, effect);
+            let Some((_, weight)) = self.tracker(block, entry, Kind::Bfd) else { continue };
+            let effect: Effect = effect(weight);
             if !known.insert(name.value.clone()) {
                 let message = format!("{} is tracked twice", name.value);
                 self.diagnostics

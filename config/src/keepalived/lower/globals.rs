@@ -270,17 +270,25 @@ impl Lower<'_> {
             *(if keyword == "garp_interval" { &mut garp.interval } else { &mut garp.gna_interval }) = gap;
             return true;
         }
-        let Some(number) = self.number(word, 0..=i64::from(u32::MAX), Rest::Warned, "the default is used")
-        else {
-            return true;
+        // keepalived counts delays in microseconds in 32 bits.
+        let most = match keyword {
+            "garp_master_delay" | "garp_lower_prio_delay" => i64::from(u32::MAX / 1_000_000),
+            "garp_lower_prio_repeat" => i64::from(i32::MAX),
+            _ => i64::from(u32::MAX),
         };
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let otherwise = match keyword {
+            "garp_master_refresh" => "0 is used: no refresh, as in keepalived",
+            _ => "the line is ignored, as in keepalived",
+        };
+        let number = self.number(word, 0..=most, Rest::Warned, otherwise);
+        let Some(number) = number.or((keyword == "garp_master_refresh").then_some(0)) else { return true };
+        let mut number = u32::try_from(number).unwrap_or(u32::MAX);
+        if number == 0 && matches!(keyword, "garp_master_repeat" | "garp_master_refresh_repeat") {
+            self.invalid(word, "at least 1", "1 is used");
+            number = 1;
+        }
         match keyword {
             "garp_master_delay" => garp.delay = Some(number.into()),
-            "garp_master_repeat" if number == 0 => {
-                self.invalid(word, "at least 1", "1 is used");
-                garp.repeat = Some(1);
-            }
             "garp_master_repeat" => garp.repeat = Some(number),
             "garp_master_refresh" => garp.refresh = Some(number.into()),
             "garp_master_refresh_repeat" => garp.refresh_repeat = Some(number),

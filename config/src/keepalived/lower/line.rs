@@ -236,7 +236,7 @@ impl Lower<'_> {
     ) -> Result<u32, Dropped> {
         let word = self.value_of(line, keyword, &format!("a number up to {most}"))?;
         let otherwise = line.dropped();
-        let number = self.number(word, 0..=i64::from(most), Rest::Warned, &otherwise);
+        let number = self.number(word, 0..=i64::from(most), Rest::Refused, &otherwise);
         number.and_then(|number| u32::try_from(number).ok()).ok_or(Dropped)
     }
 

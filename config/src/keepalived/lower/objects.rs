@@ -7,7 +7,7 @@ use crate::model::Check;
 use crate::ready::{Effect, FileExpect, ParameterMatch, Probe, ProcessProbe};
 use crate::written::Statement;
 
-use super::values::{Rest, effect};
+use super::values::{Rest, effect, nearest_weight};
 use super::{Kind, Lower, Tracked, check, inside, located};
 
 const IGNORED: &str = "the line is ignored";
@@ -85,10 +85,11 @@ impl Lower<'_> {
                 }
                 "timeout" => made.timeout = self.script_seconds(statement, "the interval is used"),
                 "weight" => {
-                    if self.required(statement, "-253 to 253").is_some() {
-                        weight = self
-                            .weight(statement.parameters(), 253, "0 is used: FAULT while down")
-                            .unwrap_or((0, false));
+                    let otherwise = "the nearest is used; the priority stays between 1 and 254 in any case";
+                    if let Some((number, reverse)) = self.weight(statement, 253, otherwise) {
+                        let text = statement.parameter().map_or("", |word| &word.text);
+                        weight.0 = number.unwrap_or_else(|| nearest_weight(text, 253));
+                        weight.1 |= reverse;
                     }
                 }
                 "rise" => made.rise = self.count(statement).unwrap_or(made.rise),
@@ -163,9 +164,10 @@ impl Lower<'_> {
         for statement in inside(statement) {
             match statement.keyword() {
                 "file" => path = self.required(statement, "a path").map(located),
+                "weight" if weight.0 != 1 => self.weight_again(statement),
                 "weight" => {
-                    if self.required(statement, "-254 to 254").is_some() {
-                        weight = self.weight(statement.parameters(), 254, "1 is used").unwrap_or(weight);
+                    if let Some((number, reverse)) = self.weight(statement, 254, "1 is used") {
+                        weight = (number.unwrap_or(1), weight.1 | reverse);
                     }
                 }
                 "init_file" => initial = Some(self.init_file(statement)),
@@ -212,11 +214,11 @@ impl Lower<'_> {
                 }
                 "param_match" => matching = self.param_match(statement).or(matching),
                 "full_command" => made.full_command = true,
+                "weight" if weight.0 != 0 => self.weight_again(statement),
                 "weight" => {
-                    if self.required(statement, "-254 to 254").is_some() {
-                        weight = self
-                            .weight(statement.parameters(), 254, "0 is used: FAULT while down")
-                            .unwrap_or(weight);
+                    let otherwise = "the line is ignored, as in keepalived: FAULT while down";
+                    if let Some((Some(number), reverse)) = self.weight(statement, 254, otherwise) {
+                        weight = (number, weight.1 | reverse);
                     }
                 }
                 "quorum" => made.quorum = self.processes(statement, 1).unwrap_or(made.quorum),

@@ -49,8 +49,10 @@ impl Lower<'_> {
     ) -> Option<i64> {
         let expected = format!("a number from {} to {}", range.start(), range.end());
         let digits = leading_number(&word.text, false);
+        // strtol: without digits it is 0.
+        let digits = if digits.is_empty() && rest == Rest::Warned { "0" } else { digits };
         let number = digits.parse::<i64>().ok();
-        let whole = digits.len() == word.text.len();
+        let whole = digits == word.text;
         let Some(number) = number.filter(|_| whole || rest == Rest::Warned) else {
             self.invalid(word, &expected, otherwise);
             return None;
@@ -88,13 +90,14 @@ impl Lower<'_> {
         let expected =
             format!("{unit} from {} to {}, at most {decimals} decimals", range.start(), range.end());
         let digits = leading_number(&word.text, decimals > 0);
+        let digits = if digits.is_empty() { "0" } else { digits };
         let Some(mut time) = parse_seconds(digits) else {
             self.invalid(word, &expected, otherwise);
             return None;
         };
         // keepalived writes the zeros that are missing behind what it cannot read, so that `2s` is 2 of the
         // smallest unit. The times of scripts are whole numbers in 2.2.7.
-        let cut = digits.len() != word.text.len();
+        let cut = digits != word.text;
         let smallest = cut && !(unit == "seconds" && decimals == 3);
         if smallest {
             let units = digits.replace(['.', '+'], "").parse().unwrap_or(0);
@@ -128,7 +131,7 @@ impl Lower<'_> {
         Some(time)
     }
 
-    fn cut_number(&mut self, word: &Word, digits: &str) {
+    pub(super) fn cut_number(&mut self, word: &Word, digits: &str) {
         let message = format!("`{}` is not a plain number", word.text);
         let finding = Diagnostic::warning("number-with-rest", &word.at, message).expected("digits alone");
         self.diagnostics.push(finding.help(format!("{digits} is used, as keepalived does")));
@@ -154,12 +157,17 @@ impl Lower<'_> {
         }
     }
 
-    /// `WEIGHT [reverse]`.
-    pub(super) fn weight(&mut self, words: &[Word], limit: i16, otherwise: &str) -> Option<(i16, bool)> {
-        let word = words.first()?;
-        let limit = i64::from(limit);
-        let weight = self.number(word, -limit..=limit, Rest::Warned, otherwise)?;
-        let reverse = match words.get(1) {
+    /// `weight NUMBER [reverse]`, from `-limit` to `limit`; the number may be refused and the word not.
+    pub(super) fn weight(
+        &mut self,
+        statement: &Statement,
+        limit: i16,
+        otherwise: &str,
+    ) -> Option<(Option<i16>, bool)> {
+        let word = self.required(statement, &format!("-{limit} to {limit}"))?;
+        let range = i64::from(-limit)..=i64::from(limit);
+        let weight = self.number(word, range, Rest::Warned, otherwise);
+        let reverse = match statement.parameters().get(1) {
             Some(word) if word.text == "reverse" => true,
             Some(word) => {
                 self.invalid(word, "`reverse` or nothing", "the word is ignored");
@@ -167,7 +175,13 @@ impl Lower<'_> {
             }
             None => false,
         };
-        Some((i16::try_from(weight).unwrap_or(0), reverse))
+        Some((weight.and_then(|weight| i16::try_from(weight).ok()), reverse))
+    }
+
+    /// keepalived keeps the first `weight` of files and processes.
+    pub(super) fn weight_again(&mut self, statement: &Statement) {
+        let finding = Diagnostic::warning("repeated", &statement.whole(), "`weight` is written twice");
+        self.diagnostics.push(finding.help("the first counts, as in keepalived"));
     }
 
     pub(super) fn address(&mut self, word: &Word, otherwise: &str) -> Option<Located<IpAddr>> {
@@ -263,6 +277,11 @@ fn leading_number(text: &str, decimal: bool) -> &str {
         c => !c.is_ascii_digit(),
     });
     &text[..end.map_or(text.len(), |end| sign + end)]
+}
+
+/// The weight nearest to a number that is beyond ±`limit`.
+pub(super) fn nearest_weight(text: &str, limit: i16) -> i16 {
+    if leading_number(text, false).starts_with('-') { -limit } else { limit }
 }
 
 /// Seconds with up to nine decimals.
