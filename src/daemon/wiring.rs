@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -193,8 +194,11 @@ impl Shared {
         let Running { config, checks, .. } = &*running;
         let verdicts = |name: &str| checks.subscribe(name);
         let events = self.events.clone();
+        // One for each processor that this process may use.
+        let loops = std::thread::available_parallelism().map_or(1, NonZero::get);
         let forward =
-            Forward::start(&config.listeners, verdicts, vips(config), self.bus.subscribe(), events).await?;
+            Forward::start(loops, &config.listeners, verdicts, vips(config), self.bus.subscribe(), events)
+                .await?;
         running.forward = Some(forward);
         Ok(())
     }

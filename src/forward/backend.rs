@@ -1,51 +1,45 @@
 //! One backend: its health as its check tells it, its suspicion, its counters.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use config::ready::{Backend as Config, Listener};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::ForwardError;
 use super::balance::Standing;
+use super::path;
 use crate::check::Verdict;
 use crate::observe::event::Health;
 use crate::observe::status::BackendStatus;
 
-/// How long a backend that let a connect time out comes last. Then one session tries it again.
+/// How long a backend that let a connect wait comes last. Then one session tries it again.
 const SUSPECT_FOR: Duration = Duration::from_secs(5);
+
+/// A connect that takes longer than this, and three times as long as they did lately, is given company.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A backend while the forwarder runs.
 #[derive(Debug)]
 pub struct Backend {
     /// As configured.
     pub config: Config,
+    /// What the data path knows of it.
+    pub counts: Arc<path::Backend>,
     opinion: Mutex<Opinion>,
-    /// Counts how often it went down; every session on it watches.
-    gone: watch::Sender<u64>,
-    /// Sessions that are assigned: connecting or established.
-    pub assigned: AtomicU64,
-    /// Sessions that are established.
-    pub sessions: AtomicU64,
-    /// Established since the start.
-    pub sessions_total: AtomicU64,
-    /// Connects that failed.
-    pub connect_errors: AtomicU64,
-    /// From clients.
-    pub bytes_in: AtomicU64,
-    /// To clients.
-    pub bytes_out: AtomicU64,
+    /// Milliseconds since `since` until which it comes last; 0: not suspect.
+    suspect_until: AtomicU64,
+    since: Instant,
+    /// Milliseconds that connects took lately.
+    connect_ms: AtomicU32,
 }
 
-/// What is thought of a backend.
+/// What its check says.
 #[derive(Debug)]
 struct Opinion {
     health: Health,
     detail: String,
-    /// Set by a connect that timed out, taken back by one that succeeds.
-    suspect_until: Option<Instant>,
 }
 
 impl Backend {
@@ -56,55 +50,66 @@ impl Backend {
             None => (Health::Up, "no check".to_owned()),
         };
         Self {
+            counts: Arc::new(path::Backend::new(config.address)),
             config,
-            opinion: Mutex::new(Opinion { health, detail, suspect_until: None }),
-            gone: watch::Sender::new(0),
-            assigned: AtomicU64::new(0),
-            sessions: AtomicU64::new(0),
-            sessions_total: AtomicU64::new(0),
-            connect_errors: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
+            opinion: Mutex::new(Opinion { health, detail }),
+            suspect_until: AtomicU64::new(0),
+            since: Instant::now(),
+            connect_ms: AtomicU32::new(0),
         }
     }
 
     fn opinion(&self) -> std::sync::MutexGuard<'_, Opinion> {
-        self.opinion.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.opinion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clock(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// For the choice.
     pub fn standing(&self, now: Instant) -> Standing {
-        let opinion = self.opinion();
-        match opinion.health {
+        match self.opinion().health {
             Health::Down => Standing::Excluded,
-            _ if opinion.suspect_until.is_some_and(|until| now < until) => Standing::Suspect,
+            _ if self.clock(now) < self.suspect_until.load(Ordering::Relaxed) => Standing::Suspect,
             Health::Unknown => Standing::Unproven,
             Health::Up => Standing::Healthy,
         }
     }
 
-    /// Tells when it goes down after this call. `None`: it is down already.
-    pub fn watch(&self) -> Option<watch::Receiver<u64>> {
-        let opinion = self.opinion();
-        (opinion.health != Health::Down).then(|| self.gone.subscribe())
-    }
-
     /// A session is about to connect: of a former suspect only this one, until it is known how it went.
     pub fn try_out(&self, now: Instant, connect_timeout: Duration) {
-        let mut opinion = self.opinion();
-        if opinion.suspect_until.is_some_and(|until| until <= now) {
-            opinion.suspect_until = Some(now + connect_timeout);
+        let until = self.suspect_until.load(Ordering::Relaxed);
+        if until != 0 && until <= self.clock(now) {
+            self.suspect_until.store(self.clock(now + connect_timeout).max(1), Ordering::Relaxed);
         }
     }
 
-    /// A connect succeeded.
-    pub fn connected(&self) {
-        self.opinion().suspect_until = None;
+    /// How an attempt to connect went.
+    pub fn connected(&self, how: path::Connect) {
+        match how {
+            path::Connect::Done(took) => {
+                if self.suspect_until.load(Ordering::Relaxed) != 0 {
+                    self.suspect_until.store(0, Ordering::Relaxed);
+                }
+                // Up at once, down slowly.
+                let took = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+                let before = self.connect_ms.load(Ordering::Relaxed);
+                if took != before {
+                    self.connect_ms.store(took.max(before - before.div_ceil(8)), Ordering::Relaxed);
+                }
+            }
+            path::Connect::Slow | path::Connect::TimedOut => {
+                let until = self.clock(Instant::now() + SUSPECT_FOR);
+                self.suspect_until.store(until.max(1), Ordering::Relaxed);
+            }
+            path::Connect::Failed(_) | path::Connect::Abandoned => {}
+        }
     }
 
-    /// A connect got no answer.
-    pub fn hung(&self, now: Instant) {
-        self.opinion().suspect_until = Some(now + SUSPECT_FOR);
+    /// How long a connect may take before another backend is tried besides.
+    pub fn patience(&self) -> Duration {
+        PATIENCE.max(3 * Duration::from_millis(self.connect_ms.load(Ordering::Relaxed).into()))
     }
 
     /// Takes a verdict. Gives the health before, if it is another now.
@@ -116,14 +121,9 @@ impl Backend {
             return None;
         }
         if verdict.health == Health::Up {
-            opinion.suspect_until = None;
+            self.suspect_until.store(0, Ordering::Relaxed);
         }
         Some(before)
-    }
-
-    /// Sends its sessions away.
-    pub fn send_away(&self) {
-        self.gone.send_modify(|times| *times += 1);
     }
 
     /// What is.
@@ -135,30 +135,12 @@ impl Backend {
             address: self.config.address,
             health: opinion.health,
             detail: opinion.detail.clone(),
-            sessions: load(&self.sessions),
-            sessions_total: load(&self.sessions_total),
-            connect_errors: load(&self.connect_errors),
-            bytes_in: load(&self.bytes_in),
-            bytes_out: load(&self.bytes_out),
+            sessions: load(&self.counts.sessions),
+            sessions_total: load(&self.counts.sessions_total),
+            connect_errors: load(&self.counts.connect_errors),
+            bytes_in: load(&self.counts.bytes_in),
+            bytes_out: load(&self.counts.bytes_out),
         }
-    }
-}
-
-/// Adds one to a number as long as it lives.
-#[derive(Debug)]
-pub struct Counted<'a>(&'a AtomicU64);
-
-impl<'a> Counted<'a> {
-    /// Adds one.
-    pub fn new(counter: &'a AtomicU64) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,35 +1,27 @@
-//! The listening side of one service: bind, accept, hand over to [`session`].
+//! The listening side of one service: bind, choose for the data path, tell what it tells.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::ready::{Backend as BackendConfig, Listener};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{self, Instant};
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::backend::{Backend, Counted};
+use super::backend::Backend;
 use super::balance::{Balancer, Candidate, Standing};
-use super::vips::Vips;
-use super::{ForwardError, holder, session};
+use super::path::{
+    Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
+};
+use super::{ForwardError, holder, path};
 use crate::check::Verdict;
 use crate::observe::event::{EventSender, Health, Kind};
 use crate::observe::status::ListenerStatus;
-
-/// Connections that the kernel completes before we accept them; it cuts this to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
-/// Pause after an accept that failed for want of something that only time gives back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Least time between two notices of the same listener about the same kind of trouble.
 const NOTICE_GAP: Duration = Duration::from_secs(10);
@@ -37,7 +29,7 @@ const NOTICE_GAP: Duration = Duration::from_secs(10);
 /// Descriptors beside two for each session: listening sockets, VRRP sockets, pipes, probes, logs.
 const OTHER_DESCRIPTORS: u64 = 128;
 
-/// One listener while the forwarder runs.
+/// One listener while the forwarder runs: the control side of a [`path::Service`].
 #[derive(Debug)]
 pub struct Service {
     /// As configured.
@@ -46,81 +38,60 @@ pub struct Service {
     bound: Vec<SocketAddr>,
     /// In the order of the configuration.
     pub backends: Vec<Backend>,
-    /// Addresses whose sessions end when they leave.
-    pub vips: Arc<Vips>,
-    balancer: Mutex<Balancer>,
+    tally: Arc<Tally>,
+    turns: Mutex<Turns>,
     events: EventSender,
     noticed: Mutex<Option<Instant>>,
-    places: Arc<Semaphore>,
-    /// Open now.
-    pub sessions: AtomicU64,
-    /// Accepted since the start.
-    pub sessions_total: AtomicU64,
-    /// Reset because no backend was to be had.
-    pub refused: AtomicU64,
-    /// Accepts (or sockets towards backends) that this host refused.
-    pub accept_errors: AtomicU64,
 }
 
-/// A backend chosen for a session; counted as its load until dropped.
+/// What choosing needs; the list is here so that it is allocated once.
 #[derive(Debug)]
-pub struct Chosen<'a> {
-    /// In [`Service::backends`].
-    pub index: usize,
-    /// The backend.
-    pub backend: &'a Backend,
-    /// Changes when the backend goes down.
-    pub gone: watch::Receiver<u64>,
-    _assigned: Counted<'a>,
+struct Turns {
+    balancer: Balancer,
+    candidates: Vec<Candidate>,
 }
 
 impl Service {
     /// Nothing runs yet.
-    pub fn new(config: Listener, sockets: &[Arc<TcpListener>], vips: Arc<Vips>, events: EventSender) -> Self {
+    pub fn new(config: Listener, sockets: &[Sockets], events: EventSender) -> Self {
         let backends: Vec<_> = config.backends.iter().map(BackendConfig::clone).map(Backend::new).collect();
-        let places = usize::try_from(config.max_sessions).unwrap_or(usize::MAX);
+        let balancer = Balancer::new(config.balance, backends.len());
         Self {
-            balancer: Mutex::new(Balancer::new(config.balance, backends.len())),
-            places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
-            bound: sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
+            turns: Mutex::new(Turns { balancer, candidates: Vec::new() }),
+            bound: sockets.iter().map(Sockets::address).collect(),
             config,
             backends,
-            vips,
+            tally: Arc::default(),
             events,
             noticed: Mutex::default(),
-            sessions: AtomicU64::new(0),
-            sessions_total: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            accept_errors: AtomicU64::new(0),
         }
     }
 
-    /// The backend for a session that has already tried those in `tried`.
-    pub fn choose(&self, tried: &[usize]) -> Option<Chosen<'_>> {
-        let now = Instant::now();
-        let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut candidates: Vec<_> = self.backends.iter().map(|backend| candidate(backend, now)).collect();
-        for index in tried {
-            candidates[*index].standing = Standing::Excluded;
-        }
-        loop {
-            let index = balancer.choose(&candidates)?;
-            let backend = &self.backends[index];
-            // It may have gone down since it was looked at.
-            let Some(gone) = backend.watch() else {
-                candidates[index].standing = Standing::Excluded;
-                continue;
-            };
-            backend.try_out(now, self.config.connect_timeout);
-            return Some(Chosen { index, backend, gone, _assigned: Counted::new(&backend.assigned) });
-        }
+    /// What the data path is to serve.
+    pub fn for_the_path(self: &Arc<Self>) -> Arc<path::Service> {
+        Arc::new(path::Service {
+            settings: settings(&self.config),
+            backends: self.backends.iter().map(|backend| backend.counts.clone()).collect(),
+            tally: self.tally.clone(),
+            steer: self.clone(),
+        })
+    }
+
+    /// Sessions that are open.
+    pub fn sessions(&self) -> u64 {
+        self.tally.sessions.load(Ordering::Relaxed)
     }
 
     /// Follows the verdicts on one backend until the check is gone.
-    pub async fn follow(self: Arc<Self>, index: usize, mut verdict: watch::Receiver<Verdict>) {
+    pub async fn follow(
+        self: Arc<Self>,
+        path: Arc<Path>,
+        index: usize,
+        mut verdict: watch::Receiver<Verdict>,
+    ) {
         loop {
             let now = verdict.borrow_and_update().clone();
-            self.apply(index, &now);
+            self.apply(&path, index, &now);
             if verdict.changed().await.is_err() {
                 return;
             }
@@ -128,15 +99,16 @@ impl Service {
     }
 
     /// Takes a verdict on one backend, and tells of a change.
-    pub fn apply(&self, index: usize, verdict: &Verdict) {
+    pub fn apply(&self, path: &Path, index: usize, verdict: &Verdict) {
         let backend = &self.backends[index];
         let Some(from) = backend.apply(verdict) else { return };
         let mut sessions_closed = 0;
         if verdict.health == Health::Down {
             if self.config.close_sessions_on_backend_down {
-                sessions_closed = backend.sessions.load(Ordering::Relaxed);
+                sessions_closed = backend.counts.sessions.load(Ordering::Relaxed);
+                drop(path.end(Which::Backend(backend.counts.clone()), End::BackendDown));
             }
-            backend.send_away();
+            path.redispatch(&backend.counts);
         }
         self.events.send(Kind::Backend {
             listener: self.config.name.clone(),
@@ -148,58 +120,14 @@ impl Service {
         });
     }
 
-    /// Accepts until it is aborted. Each session holds a clone of `alive`.
-    pub async fn accept(
-        self: Arc<Self>,
-        sockets: Vec<Arc<TcpListener>>,
-        stopped: watch::Receiver<bool>,
-        alive: mpsc::Sender<()>,
-    ) {
-        let mut first = 0;
-        loop {
-            // With all places taken, connections wait in the kernel's queue.
-            let Ok(place) = self.places.clone().acquire_owned().await else { return };
-            first = (first + 1) % sockets.len();
-            match accept_any(&sockets, first).await {
-                Ok(client) => self.open(client, place, stopped.clone(), alive.clone()),
-                Err(error) => {
-                    self.accept_errors.fetch_add(1, Ordering::Relaxed);
-                    if is_of_the_connection(&error) {
-                        debug!(listener = self.config.name, %error, "a connection ended before it was accepted");
-                    } else {
-                        drop(place);
-                        self.notice_shortage("accept connections", &error);
-                        time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        }
-    }
-
-    fn open(
-        self: &Arc<Self>,
-        client: TcpStream,
-        place: OwnedSemaphorePermit,
-        stopped: watch::Receiver<bool>,
-        alive: mpsc::Sender<()>,
-    ) {
-        let service = self.clone();
-        self.sessions_total.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            let counted = Counted::new(&service.sessions);
-            session::run(&service, client, stopped).await;
-            drop((counted, place, alive));
-        });
-    }
-
     /// Says that this host lacks something, but not at every connection.
-    pub fn notice_shortage(&self, what: &str, error: &io::Error) {
+    fn notice_shortage(&self, what: &str, error: &io::Error) {
         let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
         if noticed.is_some_and(|at| at.elapsed() < NOTICE_GAP) {
             return;
         }
         *noticed = Some(Instant::now());
-        let (listener, sessions) = (&self.config.name, self.sessions.load(Ordering::Relaxed));
+        let (listener, sessions) = (&self.config.name, self.sessions());
         let help = match error.raw_os_error() {
             Some(libc::EMFILE) => {
                 let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
@@ -224,11 +152,59 @@ impl Service {
             name: self.config.name.clone(),
             bind: self.bound.clone(),
             backends: self.backends.iter().map(Backend::status).collect(),
-            sessions: load(&self.sessions),
-            sessions_total: load(&self.sessions_total),
-            refused: load(&self.refused),
-            accept_errors: load(&self.accept_errors),
+            sessions: load(&self.tally.sessions),
+            sessions_total: load(&self.tally.sessions_total),
+            refused: load(&self.tally.refused),
+            accept_errors: load(&self.tally.accept_errors),
         }
+    }
+}
+
+impl Steer for Service {
+    fn choose(&self, ask: &Ask<'_>) -> Option<Choice> {
+        let now = Instant::now();
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let Turns { balancer, candidates } = &mut *turns;
+        candidates.clear();
+        candidates.extend(self.backends.iter().map(|backend| candidate(backend, now)));
+        for index in ask.tried {
+            candidates[usize::from(*index)].standing = Standing::Excluded;
+        }
+        let index = balancer.choose(candidates)?;
+        let backend = &self.backends[index];
+        backend.try_out(now, self.config.connect_timeout);
+        Some(Choice { backend: index, patience: backend.patience() })
+    }
+
+    fn connected(&self, backend: usize, how: Connect) {
+        self.backends[backend].connected(how);
+    }
+
+    fn shortage(&self, doing: &'static str, error: Errno) {
+        self.notice_shortage(doing, &error.into());
+    }
+
+    fn ended(&self, ended: &Ended<'_>) {
+        if ended.end != End::Complete {
+            debug!(
+                listener = self.config.name, client.addr = ?ended.client(),
+                elapsed_ms = ended.lasted.as_millis(), reason = %ended.end, "session cut"
+            );
+        }
+    }
+}
+
+fn settings(config: &Listener) -> Settings {
+    Settings {
+        connect_timeout: config.connect_timeout,
+        idle_timeout: config.idle_timeout,
+        keepalive: config.keepalive.map(|keepalive| Keepalive {
+            idle: keepalive.idle,
+            interval: keepalive.interval,
+            count: keepalive.count,
+        }),
+        user_timeout: config.user_timeout,
+        max_sessions: config.max_sessions.max(1).into(),
     }
 }
 
@@ -236,42 +212,8 @@ fn candidate(backend: &Backend, now: Instant) -> Candidate {
     Candidate {
         standing: backend.standing(now),
         weight: backend.config.weight,
-        sessions: backend.assigned.load(Ordering::Relaxed),
+        sessions: backend.counts.assigned.load(Ordering::Relaxed),
     }
-}
-
-/// The next connection of any socket, asking `first` first.
-async fn accept_any(sockets: &[Arc<TcpListener>], first: usize) -> io::Result<TcpStream> {
-    poll_fn(|cx| {
-        for offset in 0..sockets.len() {
-            let socket = &sockets[(first + offset) % sockets.len()];
-            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
-                return Poll::Ready(accepted.map(|(client, _)| client));
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// accept(2): Linux passes errors of the new connection on; the next one may be accepted at once.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ECONNABORTED
-                | libc::EINTR
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-                | libc::ENETDOWN
-                | libc::ENETUNREACH
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-                | libc::ENONET
-                | libc::EOPNOTSUPP
-                | libc::EPERM
-        )
-    )
 }
 
 /// Every address of a listener, or none. Those that are bound `already` are taken as they are.
@@ -281,13 +223,15 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 /// The address that cannot be bound, and what to do about it.
 pub fn bind_all(
     listener: &Listener,
-    already: impl Fn(SocketAddr) -> Option<Arc<TcpListener>>,
-) -> Result<Vec<Arc<TcpListener>>, ForwardError> {
-    let socket = |address: &SocketAddr| {
-        if let Some(socket) = already(*address) {
-            return Ok(socket);
+    path: &Path,
+    already: impl Fn(SocketAddr) -> Option<Sockets>,
+) -> Result<Vec<Sockets>, ForwardError> {
+    let settings = settings(listener);
+    let sockets = |address: &SocketAddr| {
+        if let Some(sockets) = already(*address) {
+            return Ok(sockets);
         }
-        bind(*address, listener).map(Arc::new).map_err(|source| ForwardError::Listen {
+        path.bind(*address, &settings).map_err(|source| ForwardError::Listen {
             place: listener.place.clone(),
             listener: listener.name.clone(),
             address: *address,
@@ -295,43 +239,7 @@ pub fn bind_all(
             source,
         })
     };
-    listener.bind.iter().map(socket).collect()
-}
-
-fn bind(address: SocketAddr, listener: &Listener) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    // The VIP may be on another host now.
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-        socket.set_freebind_v6(true)?;
-    } else {
-        socket.set_freebind_v4(true)?;
-    }
-    // What is set here every accepted connection inherits.
-    set_options(SockRef::from(&socket), listener)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// What both legs of a session have in common.
-///
-/// # Errors
-///
-/// The kernel refuses an option.
-pub fn set_options(socket: SockRef<'_>, listener: &Listener) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    // A reset when it is closed, until the session has come to its proper end.
-    socket.set_linger(Some(Duration::ZERO))?;
-    if let Some(keepalive) = listener.keepalive {
-        let keepalive = TcpKeepalive::new()
-            .with_time(keepalive.idle)
-            .with_interval(keepalive.interval)
-            .with_retries(keepalive.count);
-        socket.set_tcp_keepalive(&keepalive)?;
-    }
-    socket.set_tcp_user_timeout(listener.user_timeout)
+    listener.bind.iter().map(sockets).collect()
 }
 
 fn help(error: &io::Error, address: SocketAddr) -> String {

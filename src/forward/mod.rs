@@ -12,22 +12,17 @@
 
 pub mod backend;
 pub mod balance;
-pub mod copy;
 pub mod holder;
 pub mod listener;
-pub mod session;
-pub mod stall;
+pub mod path;
 pub mod vips;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use config::ready::{Listener, Place};
-use socket2::SockRef;
-use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -35,10 +30,8 @@ use crate::check::Verdict;
 use crate::observe::event::{Event, EventSender};
 use crate::observe::status::ListenerStatus;
 use listener::Service;
+use path::{Path, Sockets};
 use vips::Vips;
-
-/// How long [`Forward::stop`] waits for sessions to be reset.
-const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the forwarder did not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +50,9 @@ pub enum ForwardError {
         /// What to do.
         help: String,
     },
+    /// The threads that carry the traffic could not be started.
+    #[error("no threads for the forwarder: {0}")]
+    Threads(std::io::Error),
     /// A backend names a check that does not run.
     #[error("{place}: backend {backend} of listener {listener} names check {check}, which does not exist")]
     UnknownCheck {
@@ -71,7 +67,8 @@ pub enum ForwardError {
     },
 }
 
-/// The running forwarder. Its tasks live on the runtime on which it was started.
+/// The running forwarder. Its tasks live on the runtime on which it was started, its sessions on the threads of
+/// [`path`].
 #[derive(Debug)]
 pub struct Forward {
     running: Vec<Running>,
@@ -79,26 +76,22 @@ pub struct Forward {
     retired: Vec<Retired>,
     vips: Arc<Vips>,
     events: EventSender,
-    stop: watch::Sender<bool>,
-    /// Each session has a clone; when all are gone, `alive` ends.
-    guard: mpsc::Sender<()>,
-    alive: mpsc::Receiver<()>,
     following: Task,
+    path: Arc<Path>,
 }
 
 #[derive(Debug)]
 struct Running {
     service: Arc<Service>,
     /// In the order of `service.config.bind`.
-    sockets: Vec<Arc<TcpListener>>,
-    accepting: Task,
+    sockets: Vec<Sockets>,
     following: Vec<Task>,
 }
 
 #[derive(Debug)]
 struct Retired {
     service: Arc<Service>,
-    _following: Vec<Task>,
+    following: Vec<Task>,
 }
 
 /// Ends with its owner.
@@ -125,12 +118,12 @@ impl Drop for Task {
 /// One listener that could be started.
 struct Ready {
     config: Listener,
-    sockets: Vec<Arc<TcpListener>>,
+    sockets: Vec<Sockets>,
     verdicts: Vec<Option<watch::Receiver<Verdict>>>,
 }
 
 impl Forward {
-    /// Binds every listener, or none, and begins to accept.
+    /// Binds every listener, or none, and begins to accept, on as many threads as `loops`.
     ///
     /// `verdicts` gives what a check says; `vips` the addresses of each instance, whose sessions are reset
     /// when `events_in` tells that it is active no longer.
@@ -139,6 +132,7 @@ impl Forward {
     ///
     /// A listener cannot be bound, or a backend names an unknown check: nothing is left running.
     pub async fn start(
+        loops: usize,
         listeners: &[Listener],
         verdicts: impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
         vips: HashMap<String, Vec<IpAddr>>,
@@ -146,12 +140,11 @@ impl Forward {
         events_out: EventSender,
     ) -> Result<Self, ForwardError> {
         let addresses = vips;
+        let path = Arc::new(Path::start(loops).map_err(ForwardError::Threads)?);
         let vips = Arc::new(Vips::default());
-        let (guard, alive) = mpsc::channel(1);
-        let following = Task::spawn(vips.clone().follow(events_in));
-        let (running, retired, stop) = (Vec::new(), Vec::new(), watch::Sender::new(false));
-        let events = events_out;
-        let mut forward = Self { running, retired, vips, events, stop, guard, alive, following };
+        let following = Task::spawn(vips.clone().follow(path.clone(), events_in));
+        let (running, retired, events) = (Vec::new(), Vec::new(), events_out);
+        let mut forward = Self { running, retired, vips, events, following, path };
         forward.reload(listeners, verdicts, addresses).await?;
         Ok(forward)
     }
@@ -178,21 +171,31 @@ impl Forward {
         for Ready { config, sockets, verdicts } in ready {
             let same = before.iter().position(|running| is_same(&running.service.config, &config));
             match same.map(|index| before.swap_remove(index)) {
-                Some(Running { service, sockets, accepting, following }) => {
+                Some(Running { service, sockets, following }) => {
                     drop(following);
-                    let following = follow(&service, verdicts);
-                    self.running.push(Running { service, sockets, accepting, following });
+                    let following = self.follow(&service, verdicts);
+                    self.running.push(Running { service, sockets, following });
                 }
-                None => self.running.push(self.run(config, sockets, verdicts)),
+                None => {
+                    let running = self.run(config, sockets, verdicts).await;
+                    self.running.push(running);
+                }
             }
         }
-        self.retired.retain(|retired| retired.service.status().sessions > 0);
-        for Running { service, sockets, accepting, following } in before {
-            accepting.end().await;
-            drop(sockets);
-            self.retired.push(Retired { service, _following: following });
+        self.retired.retain(|retired| retired.service.sessions() > 0);
+        for Running { service, sockets, following } in before {
+            for sockets in sockets {
+                if !self.listens_on(&sockets) {
+                    self.path.close(sockets).await;
+                }
+            }
+            self.retired.push(Retired { service, following });
         }
         Ok(())
+    }
+
+    fn listens_on(&self, sockets: &Sockets) -> bool {
+        self.running.iter().flat_map(|running| &running.sockets).any(|one| one.address() == sockets.address())
     }
 
     /// Everything that can fail.
@@ -209,28 +212,37 @@ impl Forward {
         };
         let prepare = |config: &Listener| {
             let verdicts = backend::receivers(config, &verdicts)?;
-            let sockets = listener::bind_all(config, bound)?;
+            let sockets = listener::bind_all(config, &self.path, bound)?;
             Ok(Ready { config: config.clone(), sockets, verdicts })
         };
         listeners.iter().map(prepare).collect()
     }
 
-    fn run(
+    async fn run(
         &self,
         config: Listener,
-        sockets: Vec<Arc<TcpListener>>,
+        sockets: Vec<Sockets>,
         verdicts: Vec<Option<watch::Receiver<Verdict>>>,
     ) -> Running {
-        for socket in &sockets {
-            // One that was taken over has the options of the former configuration.
-            if let Err(error) = listener::set_options(SockRef::from(&**socket), &config) {
-                warn!(listener = config.name, %error, "socket options refused");
+        let service = Arc::new(Service::new(config, &sockets, self.events.clone()));
+        let following = self.follow(&service, verdicts);
+        let served = service.for_the_path();
+        for sockets in &sockets {
+            if let Err(error) = self.path.serve(sockets, &served).await {
+                warn!(listener = service.config.name, %error, "socket options refused");
             }
         }
-        let service = Arc::new(Service::new(config, &sockets, self.vips.clone(), self.events.clone()));
-        let following = follow(&service, verdicts);
-        let accepting = service.clone().accept(sockets.clone(), self.stop.subscribe(), self.guard.clone());
-        Running { service, sockets, accepting: Task::spawn(accepting), following }
+        Running { service, sockets, following }
+    }
+
+    /// Has what is known of the backends applied before the first connection, and later as it comes.
+    fn follow(&self, service: &Arc<Service>, verdicts: Vec<Option<watch::Receiver<Verdict>>>) -> Vec<Task> {
+        let follow = |(index, verdict): (usize, Option<watch::Receiver<Verdict>>)| {
+            let verdict = verdict?;
+            service.apply(&self.path, index, &verdict.borrow().clone());
+            Some(Task::spawn(service.clone().follow(self.path.clone(), index, verdict)))
+        };
+        verdicts.into_iter().enumerate().filter_map(follow).collect()
     }
 
     /// What is, in the order of the configuration.
@@ -240,27 +252,17 @@ impl Forward {
 
     /// Closes the listening sockets and resets every session.
     pub async fn stop(self) {
-        let Self { running, retired, stop, guard, mut alive, following, .. } = self;
-        stop.send_replace(true);
+        let Self { running, retired, following, path, .. } = self;
         following.end().await;
-        for Running { accepting, .. } in running {
-            accepting.end().await;
+        for task in running.into_iter().flat_map(|running| running.following) {
+            task.end().await;
         }
-        drop((guard, retired));
-        if tokio::time::timeout(STOP_WITHIN, alive.recv()).await.is_err() {
-            warn!(sessions = alive.sender_strong_count(), "forwarder stopped, sessions did not end in time");
+        for task in retired.into_iter().flat_map(|retired| retired.following) {
+            task.end().await;
         }
+        // The last one who has it: this waits for its threads, which reset the sessions and end.
+        drop(path);
     }
-}
-
-/// Has what is known of the backends applied before the first connection, and later as it comes.
-fn follow(service: &Arc<Service>, verdicts: Vec<Option<watch::Receiver<Verdict>>>) -> Vec<Task> {
-    let follow = |(index, verdict): (usize, Option<watch::Receiver<Verdict>>)| {
-        let verdict = verdict?;
-        service.apply(index, &verdict.borrow().clone());
-        Some(Task::spawn(service.clone().follow(index, verdict)))
-    };
-    verdicts.into_iter().enumerate().filter_map(follow).collect()
 }
 
 /// The same but for the places in the file.

@@ -19,6 +19,9 @@ use crate::observe::status::ListenerStatus;
 /// Anything on loopback that takes longer does not come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Threads of the data path: so that sessions of one listener are on different ones.
+pub const LOOPS: usize = 2;
+
 /// Fails instead of hanging.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
@@ -100,7 +103,7 @@ impl Bench {
             .map(|(name, address)| (String::from(*name), vec![address.parse::<IpAddr>().unwrap()]))
             .collect();
         let subscribe = |name: &str| verdicts.get(name).map(watch::Sender::subscribe);
-        let forward = Forward::start(listeners, subscribe, vips, receiver, sender).await?;
+        let forward = Forward::start(LOOPS, listeners, subscribe, vips, receiver, sender).await?;
         Ok(Self { forward, verdicts, transitions, events })
     }
 
@@ -120,6 +123,14 @@ impl Bench {
 
     pub async fn connect(&self) -> TcpStream {
         soon("connect to the forwarder", TcpStream::connect(self.address())).await.unwrap()
+    }
+
+    /// A client that is turned away: it sees a reset, at once or when it looks.
+    pub async fn turned_away(&self) {
+        match soon("connect to the forwarder", TcpStream::connect(self.address())).await {
+            Ok(mut client) => assert_eq!(read_out(&mut client).await, (Bytes(vec![]), Ending::Reset)),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
     }
 
     pub fn say(&self, check: &str, health: Health, detail: &str) {

@@ -64,11 +64,13 @@ async fn hanging_connect_goes_to_the_next_backend_and_comes_last_for_a_while() {
     let (socket, address) = serve().await;
     named(b'b', socket);
     let mut config = listener(vec![backend("a", hanging), backend("b", address)]);
-    config.connect_timeout = Duration::from_millis(700);
+    config.connect_timeout = Duration::from_secs(10);
     let bench = Bench::start(config).await;
     let started = Instant::now();
     assert_eq!(who(&bench).await, b'b');
-    assert!(started.elapsed() >= Duration::from_millis(700), "a was to be tried first");
+    let elapsed = started.elapsed();
+    assert!(elapsed >= Duration::from_millis(200), "a was to be tried first: {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(5), "b was to be tried besides: {elapsed:?}");
     for _ in 0..10 {
         assert_eq!(who(&bench).await, b'b');
     }
@@ -80,8 +82,7 @@ async fn hanging_connect_goes_to_the_next_backend_and_comes_last_for_a_while() {
 async fn each_backend_is_tried_once_and_then_the_client_is_reset() {
     let backends = vec![backend("a", refusing().await), backend("b", refusing().await)];
     let bench = Bench::start(listener(backends)).await;
-    let mut client = bench.connect().await;
-    assert_eq!(read_out(&mut client).await, (Bytes(vec![]), Ending::Reset));
+    bench.turned_away().await;
     let status = bench.status();
     assert_eq!(status.backends.iter().map(|b| b.connect_errors).collect::<Vec<_>>(), [1, 1]);
     assert_eq!((status.refused, status.sessions_total), (1, 1));
@@ -97,8 +98,7 @@ async fn without_a_healthy_backend_the_client_is_reset_within_50_ms() {
     let mut fastest = Duration::MAX;
     for _ in 0..5 {
         let started = Instant::now();
-        let mut client = bench.connect().await;
-        assert_eq!(read_out(&mut client).await, (Bytes(vec![]), Ending::Reset));
+        bench.turned_away().await;
         fastest = fastest.min(started.elapsed());
     }
     assert!(fastest < Duration::from_millis(50), "{fastest:?}");
@@ -191,7 +191,11 @@ async fn a_session_that_connects_to_a_dying_backend_goes_to_the_next() {
     bench.call("a", Health::Up).await;
     let mut client = bench.connect().await;
     until("the session connects to a", || {
-        bench.forward.running[0].service.backends[0].assigned.load(std::sync::atomic::Ordering::Relaxed) == 1
+        bench.forward.running[0].service.backends[0]
+            .counts
+            .assigned
+            .load(std::sync::atomic::Ordering::Relaxed)
+            == 1
     })
     .await;
     bench.call("a", Health::Down).await;
@@ -331,7 +335,7 @@ async fn a_check_that_does_not_exist_is_refused_with_its_place() {
     let (sender, _events) = crate::observe::event::EventSender::channel(1);
     let listeners = [listener(vec![checked("a", refusing().await)])];
     let error =
-        crate::forward::Forward::start(&listeners, |_| None, Default::default(), receiver, sender).await;
+        crate::forward::Forward::start(1, &listeners, |_| None, Default::default(), receiver, sender).await;
     let wanted = "vipd.toml:20:1: backend a of listener api names check a, which does not exist";
     assert_eq!(error.expect_err("no such check").to_string(), wanted);
     drop(transitions);

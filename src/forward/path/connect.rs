@@ -1,0 +1,310 @@
+//! From an accepted client to a backend that answers.
+//!
+//! A backend that refuses is followed by the next one at once. One that does not answer within the patience
+//! goes on being waited for, but the next one is tried besides; the first to answer gets the session.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::epoll::EpollFlags;
+
+use super::event_loop::{EventLoop, watch};
+use super::lane::Leg;
+use super::service::{Ask, Backend, Connect, End, Service};
+use super::session::{Attempt, Phase, Session, Tries};
+use super::slab::Key;
+use super::socket;
+
+/// Attempts of one session that are under way at the same time.
+const AT_A_TIME: usize = 3;
+
+impl EventLoop {
+    /// Has a socket for the next backend at hand.
+    pub(super) fn ready_spare(&mut self, service: &Service) -> Result<(), Errno> {
+        let ipv6 = service.backends.first().is_some_and(|backend| backend.address.is_ipv6());
+        if self.spare.as_ref().is_none_or(|(is_ipv6, _)| *is_ipv6 != ipv6) {
+            self.spare = Some((ipv6, open(ipv6)?));
+        }
+        Ok(())
+    }
+
+    /// A client was accepted.
+    pub(super) fn open(&mut self, service: Arc<Service>, client: OwnedFd) {
+        service.tally.sessions_total.fetch_add(1, Ordering::Relaxed);
+        let key = self.sessions.insert(Session::new(service, client, self.now));
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match watch(&self.epoll, &session.client.socket, key, 0) {
+            Ok(()) => self.try_next(key),
+            Err(error) => self.lack(key, error),
+        }
+    }
+
+    fn lack(&mut self, key: Key, error: Errno) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.service.tally.accept_errors.fetch_add(1, Ordering::Relaxed);
+            session.service.steer.shortage("connect to a backend", error);
+        }
+        self.io.pipes.clear();
+        self.end(key, End::Shortage);
+    }
+
+    /// Begins to connect to the next backend, if there is one.
+    pub(super) fn try_next(&mut self, key: Key) {
+        while let Some(session) = self.sessions.get_mut(key) {
+            let Some((index, patience)) = choose(session) else {
+                if session.in_flight() {
+                    return;
+                }
+                let end = if session.attempt == 0 { End::NoBackend } else { End::Unreachable };
+                return self.end(key, end);
+            };
+            begin_attempt(session, index, self.now);
+            session.patience = patience;
+            let service = &session.service;
+            let address = service.backends[usize::from(index)].address;
+            let socket = match self.spare.take_if(|(ipv6, _)| *ipv6 == address.is_ipv6()) {
+                Some((_, socket)) => Ok(socket),
+                None => open(address.is_ipv6()),
+            };
+            let began = socket.and_then(|socket| {
+                socket::begin(&socket, address)?;
+                watch(&self.epoll, &socket, key, session.attempt)?;
+                Ok(socket)
+            });
+            match began {
+                Ok(socket) => {
+                    session.backend = Some(Leg::new(socket, 0));
+                    let wait = millis(service.settings.connect_timeout).min(patience.into());
+                    return self.wake_at(self.now + wait, key);
+                }
+                Err(error) if socket::is_shortage(error) => {
+                    gone(session, index, Connect::Abandoned);
+                    return self.lack(key, error);
+                }
+                Err(error @ Errno::EADDRNOTAVAIL) => {
+                    service.tally.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    service.steer.shortage("connect to a backend", error);
+                    gone(session, index, Connect::Abandoned);
+                }
+                Err(error) => gone(session, index, Connect::Failed(error)),
+            }
+        }
+    }
+
+    /// An event of an attempt.
+    pub(super) fn attempted(&mut self, key: Key, number: u8, events: EpollFlags) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
+            let Some((index, socket, _)) = session.take_attempt(number) else { return };
+            let how = match socket::error(&socket) {
+                Errno::ETIMEDOUT => Connect::TimedOut,
+                error => Connect::Failed(error),
+            };
+            gone(session, index, how);
+            self.try_next(key);
+        } else if events.contains(EpollFlags::EPOLLOUT)
+            && let Some((index, socket, since)) = session.take_attempt(number)
+        {
+            let mut leg = Leg::new(socket, 0);
+            leg.note(events);
+            self.establish(key, number, index, leg, since);
+        }
+    }
+
+    fn establish(&mut self, key: Key, number: u8, index: u16, leg: Leg, since: u64) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        // The others have lost; of those that were slow something is learnt by that.
+        let slow = session.tries().is_some_and(|tries| tries.slow);
+        if session.backend.take().is_some() {
+            let how = if slow { Connect::TimedOut } else { Connect::Abandoned };
+            gone(session, session.index, how);
+        }
+        while let Some(other) = session.tries().and_then(|tries| tries.others.pop()) {
+            gone(session, other.index, Connect::TimedOut);
+        }
+        session.backend = Some(leg);
+        (session.index, session.attempt, session.phase) = (index, number, Phase::Open);
+        let counts = &session.service.backends[usize::from(index)];
+        counts.sessions.fetch_add(1, Ordering::Relaxed);
+        counts.sessions_total.fetch_add(1, Ordering::Relaxed);
+        let took = Duration::from_millis(self.now.saturating_sub(since));
+        session.service.steer.connected(usize::from(index), Connect::Done(took));
+        self.pump(key);
+    }
+
+    /// Some attempt of a session may have taken too long.
+    pub(super) fn patience_ends(&mut self, key: Key) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let timeout = millis(session.service.settings.connect_timeout);
+        let late = |other: &Attempt| now - other.since >= timeout;
+        while let Some(at) = session.tries().and_then(|tries| tries.others.iter().position(late)) {
+            let Some(other) = session.tries().map(|tries| tries.others.swap_remove(at)) else { break };
+            gone(session, other.index, Connect::TimedOut);
+        }
+        let waited = now - session.since();
+        let slow = session.tries().is_some_and(|tries| tries.slow);
+        let mut another = false;
+        if session.backend.is_some() && waited >= timeout {
+            session.backend = None;
+            gone(session, session.index, Connect::TimedOut);
+        } else if session.backend.is_some() && waited >= u64::from(session.patience) && !slow {
+            session.remember().slow = true;
+            session.service.steer.connected(usize::from(session.index), Connect::Slow);
+            another = session.tries().is_some_and(|tries| tries.others.len() + 1 < AT_A_TIME);
+        }
+        if another || !session.in_flight() {
+            self.try_next(key);
+        }
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Some(at) = session.next_look(timeout)
+        {
+            self.wake_at(at.max(now + 1), key);
+        }
+    }
+
+    /// Sessions that connect to this backend go to another.
+    pub(super) fn redispatch(&mut self, backend: &Arc<Backend>) {
+        for place in 0..self.sessions.places() {
+            let Some((key, session)) = self.sessions.at(place) else { continue };
+            if !matches!(session.phase, Phase::Connecting(_)) {
+                continue;
+            }
+            let service = session.service.clone();
+            let is_it = |index: u16| Arc::ptr_eq(&service.backends[usize::from(index)], backend);
+            if session.backend.is_some() && is_it(session.index) {
+                session.backend = None;
+                gone(session, session.index, Connect::Abandoned);
+            }
+            while let Some(at) =
+                session.tries().and_then(|tries| tries.others.iter().position(|other| is_it(other.index)))
+            {
+                let Some(other) = session.tries().map(|tries| tries.others.swap_remove(at)) else { break };
+                gone(session, other.index, Connect::Abandoned);
+            }
+            if !session.in_flight() {
+                self.try_next(key);
+            }
+        }
+    }
+}
+
+/// A session that ends while it connects.
+pub(super) fn give_up(session: &mut Session) {
+    if session.backend.take().is_some() {
+        gone(session, session.index, Connect::Abandoned);
+    }
+    while let Some(other) = session.tries().and_then(|tries| tries.others.pop()) {
+        gone(session, other.index, Connect::Abandoned);
+    }
+}
+
+/// Index of the next backend, and the milliseconds until another one is tried besides.
+fn choose(session: &Session) -> Option<(u16, u16)> {
+    let first = [session.index];
+    let tried = match &session.phase {
+        Phase::Connecting(Some(tries)) => &tries.tried[..],
+        _ if session.attempt > 0 => &first,
+        _ => &[],
+    };
+    let choice = session.service.steer.choose(&Ask { tried, client: session.client.as_fd() })?;
+    // What does not exist cannot be tried.
+    session.service.backends.get(choice.backend)?;
+    let patience = u16::try_from(choice.patience.as_millis()).unwrap_or(u16::MAX);
+    Some((u16::try_from(choice.backend).ok()?, patience))
+}
+
+/// Counts the next attempt in. The one before it goes on, if it is still under way.
+fn begin_attempt(session: &mut Session, index: u16, now: u64) {
+    session.service.backends[usize::from(index)].assigned.fetch_add(1, Ordering::Relaxed);
+    if session.attempt > 0 {
+        session.service.tally.retries.fetch_add(1, Ordering::Relaxed);
+        let (number, before, leg) = (session.attempt, session.index, session.backend.take());
+        let tries = session.remember();
+        if let Some(leg) = leg {
+            let socket = leg.socket;
+            tries.others.push(Attempt { number, index: before, socket, since: tries.since });
+        }
+        tries.tried.push(index);
+        (tries.since, tries.slow) = (now, false);
+    }
+    session.index = index;
+    session.attempt = session.attempt.wrapping_add(1).max(1);
+}
+
+/// Counts an attempt out.
+fn gone(session: &Session, index: u16, how: Connect) {
+    let backend = &session.service.backends[usize::from(index)];
+    backend.assigned.fetch_sub(1, Ordering::Relaxed);
+    if matches!(how, Connect::Failed(_) | Connect::TimedOut) {
+        backend.connect_errors.fetch_add(1, Ordering::Relaxed);
+    }
+    session.service.steer.connected(usize::from(index), how);
+}
+
+impl Session {
+    fn tries(&mut self) -> Option<&mut Tries> {
+        match &mut self.phase {
+            Phase::Connecting(Some(tries)) => Some(tries),
+            _ => None,
+        }
+    }
+
+    /// What there is to remember of the attempts, from the second on.
+    fn remember(&mut self) -> &mut Tries {
+        if self.tries().is_none() {
+            let (tried, since) = (vec![self.index], self.born);
+            self.phase = Phase::Connecting(Some(Box::new(Tries { tried, since, ..Tries::default() })));
+        }
+        match &mut self.phase {
+            Phase::Connecting(Some(tries)) => tries,
+            _ => unreachable!("it was just put there"),
+        }
+    }
+
+    fn in_flight(&mut self) -> bool {
+        self.backend.is_some() || self.tries().is_some_and(|tries| !tries.others.is_empty())
+    }
+
+    /// When the newest attempt began.
+    fn since(&mut self) -> u64 {
+        let born = self.born;
+        self.tries().map_or(born, |tries| tries.since)
+    }
+
+    /// Takes out an attempt that is over: its backend, its socket, when it began.
+    fn take_attempt(&mut self, number: u8) -> Option<(u16, OwnedFd, u64)> {
+        if number == self.attempt
+            && let Some(leg) = self.backend.take()
+        {
+            return Some((self.index, leg.socket, self.since()));
+        }
+        let tries = self.tries()?;
+        let at = tries.others.iter().position(|other| other.number == number)?;
+        let other = tries.others.swap_remove(at);
+        Some((other.index, other.socket, other.since))
+    }
+
+    /// When the next one of its attempts takes too long.
+    fn next_look(&mut self, timeout: u64) -> Option<u64> {
+        let newest = self.backend.is_some().then(|| self.since());
+        let patience = u64::from(self.patience);
+        let Phase::Connecting(tries) = &self.phase else { return None };
+        let slow = tries.as_ref().is_some_and(|tries| tries.slow);
+        let newest = newest.map(|since| since + if slow { timeout } else { patience.min(timeout) });
+        let others = tries.iter().flat_map(|tries| &tries.others).map(|other| other.since + timeout);
+        others.chain(newest).min()
+    }
+}
+
+fn open(ipv6: bool) -> Result<OwnedFd, Errno> {
+    socket::open(ipv6).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOMEM)))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
+}

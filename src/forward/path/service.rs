@@ -1,0 +1,256 @@
+//! What the control side hands to the data path, and what it hears from it.
+//!
+//! A [`Service`] does not change while it is served: another one takes its place ([`super::Path::serve`]).
+//! Only counters move, and whatever a [`Steer`] keeps to itself.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use socket2::SockRef;
+
+use super::mailbox::Bell;
+
+/// What a listener serves, for as long as nobody changes its configuration.
+#[derive(Debug)]
+pub struct Service {
+    /// How its sessions are treated.
+    pub settings: Settings,
+    /// To whom they may go; [`Steer`] speaks of them by their index here.
+    pub backends: Box<[Arc<Backend>]>,
+    /// What it has carried. May be the one of the service before.
+    pub tally: Arc<Tally>,
+    /// Who decides.
+    pub steer: Arc<dyn Steer>,
+}
+
+/// How sessions are treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long one backend may take to answer a connect.
+    pub connect_timeout: Duration,
+    /// Cut a session after this time without a byte.
+    pub idle_timeout: Option<Duration>,
+    /// Probes on both legs.
+    pub keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT on both legs.
+    pub user_timeout: Option<Duration>,
+    /// Sessions at a time; more wait in the accept queue.
+    pub max_sessions: u64,
+}
+
+/// TCP keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// TCP_KEEPIDLE.
+    pub idle: Duration,
+    /// TCP_KEEPINTVL.
+    pub interval: Duration,
+    /// TCP_KEEPCNT.
+    pub count: u32,
+}
+
+/// One backend as the data path knows it. Two services may share it, and so its counters.
+#[derive(Debug)]
+pub struct Backend {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Sessions that are assigned: connecting or established.
+    pub assigned: AtomicU64,
+    /// Sessions that are established.
+    pub sessions: AtomicU64,
+    /// Established since the start.
+    pub sessions_total: AtomicU64,
+    /// Connects that failed.
+    pub connect_errors: AtomicU64,
+    /// Bytes from clients that the backend's socket took.
+    pub bytes_in: AtomicU64,
+    /// Bytes to clients that their sockets took.
+    pub bytes_out: AtomicU64,
+}
+
+impl Backend {
+    /// Nothing was carried.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            assigned: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
+            sessions_total: AtomicU64::new(0),
+            connect_errors: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What a listener has carried.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Open now.
+    pub sessions: AtomicU64,
+    /// Accepted since the start.
+    pub sessions_total: AtomicU64,
+    /// Reset because no backend was to be had.
+    pub refused: AtomicU64,
+    /// Connects beyond the first of a session.
+    pub retries: AtomicU64,
+    /// Accepts (or sockets towards backends) that this host refused.
+    pub accept_errors: AtomicU64,
+    /// Loops that wait for a place.
+    bell: Bell,
+}
+
+impl Tally {
+    /// Takes one of so many places.
+    pub(super) fn enter(&self, most: u64) -> bool {
+        let before = self.sessions.fetch_add(1, Ordering::AcqRel);
+        if before < most {
+            return true;
+        }
+        self.sessions.fetch_sub(1, Ordering::AcqRel);
+        false
+    }
+
+    /// Gives a place back.
+    pub(super) fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::AcqRel);
+        self.bell.ring();
+    }
+
+    /// Has a loop woken when a place is given back.
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+}
+
+/// Decides where sessions go, and hears how it went. Asked on the threads of the data path: it must neither
+/// wait nor work long.
+pub trait Steer: std::fmt::Debug + Send + Sync {
+    /// The backend for a session. `None`: there is none (any more), so the client is reset.
+    fn choose(&self, ask: &Ask<'_>) -> Option<Choice>;
+
+    /// How an attempt to connect went.
+    fn connected(&self, backend: usize, how: Connect);
+
+    /// This host lacks something, at `doing`. Said at every attempt.
+    fn shortage(&self, doing: &'static str, error: Errno);
+
+    /// A session has ended.
+    fn ended(&self, ended: &Ended<'_>);
+}
+
+/// Where a session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Index in [`Service::backends`].
+    pub backend: usize,
+    /// After this time without an answer the next backend is tried besides; at most a minute. From the connect
+    /// timeout on: never besides, only afterwards.
+    pub patience: Duration,
+}
+
+/// A session that needs a backend.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// Backends that it has tried.
+    pub tried: &'a [u16],
+    pub(super) client: BorrowedFd<'a>,
+}
+
+impl Ask<'_> {
+    /// Who asks. A system call: for those who choose by it.
+    pub fn client(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.client).peer_addr().ok()?.as_socket()
+    }
+
+    /// Where the client connected to.
+    pub fn local(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.client).local_addr().ok()?.as_socket()
+    }
+}
+
+/// How an attempt to connect went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// It stands, after this time.
+    Done(Duration),
+    /// No answer within the patience; it goes on besides the next attempt.
+    Slow,
+    /// No answer within the connect timeout, or before another backend answered.
+    TimedOut,
+    /// Refused, unreachable, ….
+    Failed(Errno),
+    /// Given up for other reasons, the client's or ours: says nothing of the backend.
+    Abandoned,
+}
+
+/// One end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who connected to us.
+    Client,
+    /// Whom we chose.
+    Backend,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum End {
+    /// Both peers have sent their end of stream, and all bytes are with the kernel.
+    #[error("both sides have ended")]
+    Complete,
+    /// Nobody to go to.
+    #[error("no backend is healthy")]
+    NoBackend,
+    /// All that were tried failed.
+    #[error("no backend could be reached")]
+    Unreachable,
+    /// No descriptor, no port, no memory.
+    #[error("this host cannot open a connection")]
+    Shortage,
+    /// A connection broke: a reset, or no answer for too long.
+    #[error("the connection of the {0:?} broke")]
+    Broken(Side),
+    /// The control side said so.
+    #[error("its backend went down")]
+    BackendDown,
+    /// The control side said so.
+    #[error("its address left this host")]
+    AddressLeft,
+    /// Nothing moved for the idle timeout.
+    #[error("nothing moved for the idle timeout")]
+    Idle,
+    /// An operator, or a policy, said so.
+    #[error("it was closed on request")]
+    Closed,
+    /// The end of the forwarder.
+    #[error("the forwarder stops")]
+    Stopped,
+}
+
+/// A session that has ended, while its sockets are still open.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    /// Why.
+    pub end: End,
+    /// Its backend, if one answered.
+    pub backend: Option<usize>,
+    /// From the accepted connection to the end.
+    pub lasted: Duration,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    pub(super) client: BorrowedFd<'a>,
+}
+
+impl Ended<'_> {
+    /// Whose it was, as long as the kernel knows. A system call.
+    pub fn client(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.client.as_fd()).peer_addr().ok()?.as_socket()
+    }
+}
