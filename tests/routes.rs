@@ -438,6 +438,50 @@ fn what_the_kernel_refuses_names_the_route_its_place_and_the_cause() {
     });
 }
 
+/// The kernel judges before it looks: `Nexthop has invalid gateway`, `No route to host`, though the route is there.
+#[test]
+fn a_route_that_stays_without_the_network_of_its_gateway_is_as_it_was() {
+    in_namespace("a_route_that_stays_without_the_network_of_its_gateway_is_as_it_was", async || {
+        two_links();
+        let (hold, _monitor) = hold::open().await.unwrap();
+        let in_group = |group: Option<&str>, six: bool| {
+            let (text, to, gateway) = match six {
+                false => ("10.50.0.0/16 via 10.9.0.9", "10.50.0.0/16", "10.9.0.9"),
+                true => ("2001:db8:50::/48 via 2001:db8:9::9", "2001:db8:50::/48", "2001:db8:9::9"),
+            };
+            let route = route(text, to, vec![hop(gateway, "d0")]);
+            Entry::Route(Route { track_group: group.map(str::to_owned), ..route })
+        };
+        let tracked = [in_group(Some("T"), false), in_group(Some("T"), true)];
+        all_changed(&hold.put(&tracked).await);
+        // With its last address a link loses its routes.
+        ip("addr add 10.7.0.1/24 dev d0");
+        ip("addr del 10.9.0.1/24 dev d0");
+        ip("addr del 2001:db8:9::1/64 dev d0");
+        assert_eq!(shown("-d route show").len() + shown("-d -6 route show").len(), 2, "both stay");
+        for outcome in hold.put(&tracked).await {
+            assert!(matches!(outcome, Outcome::AsItWas), "{outcome:?}");
+        }
+        // Nothing depends on these, so that nobody looks.
+        for outcome in hold.put(&[in_group(None, false), in_group(None, true)]).await {
+            assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+        }
+        let Entry::Route(other) = in_group(Some("T"), false) else { unreachable!() };
+        let others = [
+            Route { metric: Some(7), ..other.clone() },
+            Route { table: 50, ..other.clone() },
+            Route { destination: Some(prefix("10.50.0.0/17")), ..other.clone() },
+            Route { source: Some("10.8.0.1".parse().unwrap()), ..other.clone() },
+            Route { protocol: 99, ..other },
+        ];
+        for outcome in hold.put(&others.map(Entry::Route)).await {
+            assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+        }
+        ip("route del 10.50.0.0/16");
+        assert!(matches!(hold.put(&tracked).await[..], [Outcome::Failed(_), Outcome::AsItWas]));
+    });
+}
+
 #[test]
 fn only_the_removal_of_routes_and_rules_like_ours_is_a_fact() {
     in_namespace("only_the_removal_of_routes_and_rules_like_ours_is_a_fact", async || {

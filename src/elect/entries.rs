@@ -2,16 +2,26 @@
 
 use config::ready;
 
-use crate::hold::{Entry, Outcome};
+use crate::hold::{Entry, Fact, Outcome};
 use crate::observe::event::EntryNews;
 use crate::observe::status::EntryStatus;
+
+/// Whether the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It was never put there, or the kernel refuses it.
+    Absent,
+    /// Something happened that may have removed it; the kernel is about to be asked.
+    Doubtful,
+    /// It was put there, and nothing has happened to it since.
+    Present,
+}
 
 /// One that is configured.
 #[derive(Clone, Debug)]
 pub struct HeldEntry {
     pub entry: Entry,
-    /// It was put there, and nobody has removed it since.
-    pub present: bool,
+    presence: Presence,
     /// It was there once, in this state of its instance.
     known: bool,
     /// What the kernel said when it refused it.
@@ -20,7 +30,7 @@ pub struct HeldEntry {
 
 impl HeldEntry {
     pub fn new(entry: Entry) -> Self {
-        Self { entry, present: false, known: false, failed: None }
+        Self { entry, presence: Presence::Absent, known: false, failed: None }
     }
 
     /// Routes, then rules.
@@ -43,12 +53,38 @@ impl HeldEntry {
         self.entry.track() || !self.known
     }
 
+    /// The kernel would have to be asked: something happened since, or it was never put there.
+    pub fn is_unsettled(&self) -> bool {
+        self.presence != Presence::Present && self.is_looked_after()
+    }
+
+    /// The kernel does not have it, as far as it was asked. One that may be removed at will is never missed.
+    pub fn is_missing(&self) -> bool {
+        self.presence == Presence::Absent && self.is_looked_after()
+    }
+
+    /// Takes what happened; gives whether it may be about this.
+    pub fn doubt(&mut self, fact: &Fact) -> bool {
+        let lost = self.entry.concerns(fact);
+        let leans = match fact {
+            Fact::LinkChanged { name, .. } | Fact::LinkRemoved { name, .. } => self.entry.leans_on_link(name),
+            Fact::AddressAdded { address, .. } | Fact::AddressRemoved { address, .. } => {
+                self.entry.leans_on_address(*address) || self.failed.is_some()
+            }
+            _ => false,
+        };
+        if self.presence == Presence::Present && (lost || leans) {
+            self.presence = if self.is_looked_after() { Presence::Doubtful } else { Presence::Absent };
+        }
+        lost || leans
+    }
+
     /// Takes the kernel's answer; gives what people should know.
     pub fn note(&mut self, added: bool, outcome: &Outcome) -> Option<EntryNews> {
         match outcome {
             Outcome::Failed(error) if added => {
                 let text = error.to_string();
-                self.present = false;
+                self.presence = Presence::Absent;
                 (self.failed.as_ref() != Some(&text)).then(|| {
                     self.failed = Some(text.clone());
                     EntryNews::Failed { error: text }
@@ -57,13 +93,14 @@ impl HeldEntry {
             Outcome::Failed(_) => None,
             Outcome::Changed | Outcome::AsItWas => {
                 let restored = added && self.known && matches!(outcome, Outcome::Changed);
-                *self = Self { entry: self.entry.clone(), present: added, known: added, failed: None };
+                let presence = if added { Presence::Present } else { Presence::Absent };
+                *self = Self { entry: self.entry.clone(), presence, known: added, failed: None };
                 restored.then_some(EntryNews::Restored)
             }
         }
     }
 
     pub fn status(&self) -> EntryStatus {
-        EntryStatus { entry: self.entry.to_string(), present: self.present }
+        EntryStatus { entry: self.entry.to_string(), present: self.presence != Presence::Absent }
     }
 }

@@ -43,6 +43,13 @@ pub struct EntryError {
     hint: &'static str,
 }
 
+impl EntryError {
+    /// The kernel says so of what cannot be added again too.
+    fn may_be_there(&self) -> bool {
+        matches!(self.cause.raw_os_error(), Some(libc::EINVAL | libc::ENETUNREACH | libc::EHOSTUNREACH))
+    }
+}
+
 impl Entry {
     /// As the operator wrote it.
     pub fn text(&self) -> &str {
@@ -162,7 +169,7 @@ impl Entry {
 }
 
 /// The address without its host bits.
-fn network(prefix: Prefix) -> IpAddr {
+pub(super) fn network(prefix: Prefix) -> IpAddr {
     match prefix.address {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix.length)).unwrap_or(0);
@@ -191,8 +198,35 @@ impl std::fmt::Display for Entry {
 
 impl Hold {
     /// Adds all, in their order; every request is sent before the first answer is waited for.
+    ///
+    /// The kernel judges a request before it looks whether there is such a route already: one whose gateway is in no
+    /// network of this host any more stays, and is refused when it is added again. Where a track group depends on it,
+    /// the routes are looked through before it is called missing.
     pub async fn put(&self, entries: &[Entry]) -> Vec<Outcome> {
-        self.ask(entries, true).await
+        let mut outcomes = self.ask(entries, true).await;
+        for (entry, outcome) in entries.iter().zip(&mut outcomes) {
+            if let (Entry::Route(route), Outcome::Failed(error)) = (entry, &*outcome)
+                && route.track_group.is_some()
+                && error.may_be_there()
+                && self.has_route(route).await
+            {
+                *outcome = Outcome::AsItWas;
+            }
+        }
+        outcomes
+    }
+
+    async fn has_route(&self, route: &Route) -> bool {
+        let Ok(answers) = self.handle.clone().request(route::list(route)) else { return false };
+        let mut answers = std::pin::pin!(answers);
+        let mut is_there = false;
+        while let Some(answer) = answers.next().await {
+            is_there |= matches!(
+                &answer.payload,
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(found)) if route::is_shown_as(route, found)
+            );
+        }
+        is_there
     }
 
     /// Removes all, in their order, and goes on after failures. An interface that is not there takes its routes along.
@@ -257,6 +291,12 @@ fn outcome(entry: &Entry, add: bool, answer: io::Result<()>) -> Outcome {
             Outcome::Failed(EntryError { verb, entry: entry.to_string(), place, cause, hint })
         }
     }
+}
+
+/// As if the kernel had refused to add it.
+#[cfg(test)]
+pub(crate) fn refused(entry: &Entry) -> Outcome {
+    outcome(entry, true, Err(io::Error::from_raw_os_error(libc::ENETUNREACH)))
 }
 
 /// What the kernel's word means for routes and rules.

@@ -41,6 +41,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 pub use self::device::{MadeVmac, VmacError, VmacSpec};
+#[cfg(test)]
+pub(crate) use self::entry::refused;
 pub use self::entry::{Entry, EntryError, Outcome, address_text};
 pub use self::error::HoldError;
 pub use self::firewall::{FirewallError, OverBase, Silenced};

@@ -8,16 +8,19 @@ use std::net::IpAddr;
 
 use config::ready::{Encapsulation, Family, NextHop, Prefix, Route, RouteOrder, RouteType};
 use nix::libc;
-use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::attributes::{Attributes, name, octets, raw};
+use super::entry::network;
 use super::links::Links;
 use super::request::finish;
 
 /// RT_SCOPE_NOWHERE: a route of any scope is removed.
 const ANY_SCOPE: u8 = 255;
+/// IP6_RT_PRIO_USER, where none was given.
+const IPV6_METRIC: u32 = 1024;
 const RTA_EXPIRES: u16 = 23;
 const RTA_TTL_PROPAGATE: u16 = 26;
 const RTAX_LOCK: u16 = 1;
@@ -48,6 +51,41 @@ pub(super) fn add(route: &Route, links: &Links) -> io::Result<NetlinkMessage<Rou
 pub(super) fn remove(route: &Route, links: &Links) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
     let message = base(route, route.scope.unwrap_or(ANY_SCOPE), links)?;
     Ok(finish(RouteNetlinkMessage::DelRoute(message), 0))
+}
+
+/// Asks for all routes of its family.
+pub(super) fn list(route: &Route) -> NetlinkMessage<RouteNetlinkMessage> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(route.family);
+    finish(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)
+}
+
+/// The kernel has this route, as far as what tells routes apart goes, and with its source.
+pub(super) fn is_shown_as(route: &Route, found: &RouteMessage) -> bool {
+    let address = |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| {
+        found.attributes.iter().find_map(wanted).and_then(|address| match address {
+            RouteAddress::Inet(address) => Some(IpAddr::from(*address)),
+            RouteAddress::Inet6(address) => Some(IpAddr::from(*address)),
+            _ => None,
+        })
+    };
+    let number = |wanted: fn(&RouteAttribute) -> Option<u32>| found.attributes.iter().find_map(wanted);
+    let destination = address(|one| if let RouteAttribute::Destination(to) = one { Some(to) } else { None });
+    let source = address(|one| if let RouteAttribute::PrefSource(from) = one { Some(from) } else { None });
+    let table = number(|one| if let RouteAttribute::Table(table) = one { Some(*table) } else { None });
+    let metric = number(|one| if let RouteAttribute::Priority(metric) = one { Some(*metric) } else { None });
+    let usual_metric = (route.family == Family::Ipv6).then_some(IPV6_METRIC);
+    let header = &found.header;
+    let wanted = route.destination.filter(|prefix| prefix.length > 0);
+    header.address_family == family(route.family)
+        && header.kind == kind(route.kind).into()
+        && header.protocol == route.protocol.into()
+        && header.tos == route.tos.unwrap_or(0)
+        && header.destination_prefix_length == route.destination.map_or(0, |prefix| prefix.length)
+        && destination == wanted.map(network)
+        && source == route.source
+        && table.unwrap_or(u32::from(header.table)) == route.table
+        && metric == route.metric.or(usual_metric)
 }
 
 fn base(route: &Route, scope: u8, links: &Links) -> io::Result<RouteMessage> {

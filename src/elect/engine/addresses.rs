@@ -202,7 +202,7 @@ impl Loop {
             }
             self.reconcile(id, APPEARED);
             let lacks = |instance: &Instance| {
-                instance.entries.iter().any(|held| !held.present && held.is_looked_after())
+                instance.entries.iter().any(crate::elect::entries::HeldEntry::is_unsettled)
             };
             if self.instances[id].as_ref().is_some_and(lacks) {
                 self.recheck(id);

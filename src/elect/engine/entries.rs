@@ -76,20 +76,7 @@ impl Loop {
             let Some(instance) = self.instances[id].as_mut() else { continue };
             let mut concerned = false;
             for held in &mut instance.entries {
-                let lost = held.entry.concerns(fact);
-                let leans = match fact {
-                    Fact::LinkChanged { name, .. } | Fact::LinkRemoved { name, .. } => {
-                        held.entry.leans_on_link(name)
-                    }
-                    Fact::AddressAdded { address, .. } | Fact::AddressRemoved { address, .. } => {
-                        held.entry.leans_on_address(*address) || held.failed.is_some()
-                    }
-                    _ => false,
-                };
-                if lost {
-                    held.present = false;
-                }
-                concerned |= (lost || leans) && held.is_looked_after();
+                concerned |= held.doubt(fact) && held.is_looked_after();
             }
             if concerned && instance.is_active() {
                 self.recheck(id);

@@ -54,7 +54,7 @@ impl Statics {
 
     /// Nothing is missing that is looked after.
     pub(super) fn is_complete(&self, links: &crate::hold::Links) -> bool {
-        self.entries.iter().all(|held| held.present || !held.is_looked_after())
+        !self.entries.iter().any(HeldEntry::is_unsettled)
             && self.addresses.iter().all(|one| is_present(links, &one.address) || !one.address.track)
     }
 
@@ -76,7 +76,7 @@ impl Statics {
             let entries = self
                 .entries
                 .iter()
-                .filter(|held| in_group(held.entry.track_group()) && !held.present)
+                .filter(|held| in_group(held.entry.track_group()) && held.is_missing())
                 .map(|held| held.entry.to_string());
             faults.extend(
                 addresses
@@ -223,18 +223,7 @@ impl Loop {
         }
         let mut concerned = false;
         for held in &mut self.statics.entries {
-            let lost = held.entry.concerns(fact);
-            held.present &= !lost;
-            concerned |= lost;
-            concerned |= match fact {
-                Fact::LinkChanged { name, .. } | Fact::LinkRemoved { name, .. } => {
-                    held.entry.leans_on_link(name)
-                }
-                Fact::AddressAdded { address, .. } | Fact::AddressRemoved { address, .. } => {
-                    held.entry.leans_on_address(*address) || held.failed.is_some()
-                }
-                _ => false,
-            };
+            concerned |= held.doubt(fact);
         }
         concerned |= match fact {
             Fact::AddressRemoved { address, .. } => {
@@ -275,5 +264,92 @@ impl Loop {
             entries.chain(statics.leaving_entries).collect(),
             addresses.chain(statics.leaving_addresses).collect(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hold::refused;
+
+    const CONFIGURATION: &str = "
+        track_group T {
+          group {
+            A
+          }
+        }
+        static_routes {
+          10.60.0.0/16 via 192.0.2.9 dev lo0 track_group T
+          10.61.0.0/16 dev lo0 no_track
+        }
+        static_rules {
+          from 10.62.0.0/16 iif lo0 table 61 priority 1062 track_group T
+        }
+        vrrp_instance A {
+          interface lo0
+          virtual_router_id 1
+          virtual_ipaddress {
+            192.0.2.1/24
+          }
+        }";
+
+    /// All of it is there.
+    fn settled() -> Statics {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), CONFIGURATION).unwrap();
+        let loaded = config::load(&[file.path()], &config::LoadOptions::default());
+        let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render_human(false)));
+        let entries = config.static_routes.into_iter().map(Entry::Route);
+        let entries = entries.chain(config.static_rules.into_iter().map(Entry::Rule)).map(HeldEntry::new);
+        let mut statics = Statics {
+            entries: entries.collect(),
+            groups: config.track_groups,
+            ready: true,
+            ..Statics::default()
+        };
+        assert_eq!(missing(&statics).len(), 2, "nothing was put there yet");
+        statics.entries.iter_mut().for_each(|held| drop(held.note(true, &Outcome::Changed)));
+        statics
+    }
+
+    fn missing(statics: &Statics) -> Vec<String> {
+        let faults = statics.faults("A", &crate::hold::Links::default()).into_iter();
+        faults.map(|fault| fault.to_string()).collect()
+    }
+
+    fn doubt(statics: &mut Statics, fact: &Fact) -> Vec<bool> {
+        statics.entries.iter_mut().map(|held| held.doubt(fact)).collect()
+    }
+
+    /// News were lost, a link changed, or a route to the same network was removed: the kernel is asked, and what it has
+    /// is not missing meanwhile.
+    #[test]
+    fn what_is_doubtful_is_no_fault_until_the_kernel_refuses_it() {
+        let removed = Fact::RouteRemoved {
+            is_ipv6: false,
+            destination: Some("10.60.0.0".parse().unwrap()),
+            prefix: 16,
+            table: 254,
+        };
+        let links = crate::hold::Links::default();
+        for (fact, concerned) in [
+            (Fact::EntriesUnknown, [true; 3]),
+            (Fact::Overrun, [true; 3]),
+            (Fact::LinkRemoved { index: 7, name: "lo0".into() }, [true, true, false]),
+            (removed, [true, false, false]),
+        ] {
+            let mut statics = settled();
+            assert!(missing(&statics).is_empty() && statics.is_complete(&links));
+            assert_eq!(doubt(&mut statics, &fact), concerned, "{fact:?}");
+            assert_eq!(missing(&statics), [] as [&str; 0], "{fact:?}");
+            assert!(!statics.is_complete(&links), "the kernel is to be asked: {fact:?}");
+            statics.entries.iter_mut().for_each(|held| drop(held.note(true, &Outcome::AsItWas)));
+            assert!(missing(&statics).is_empty() && statics.is_complete(&links), "{fact:?}");
+            doubt(&mut statics, &fact);
+            let answer = refused(&statics.entries[0].entry);
+            statics.entries[0].note(true, &answer);
+            let missing = missing(&statics);
+            assert!(missing.len() == 1 && missing[0].contains("10.60.0.0/16"), "{fact:?}: {missing:?}");
+        }
     }
 }
