@@ -78,6 +78,7 @@ pub fn sentence(kind: &Kind) -> String {
         Kind::LowerPriorityAdvert { instance, peer, theirs, ours } => {
             format!("{instance}: heard {peer} advertise priority {theirs}, ours is {ours}")
         }
+        Kind::AdvertNews { instance, peer, news } => format!("{instance}: {peer} {news}"),
         Kind::Check { check, from, to, detail } => format!("check {check}: {from} -> {to}: {detail}"),
         Kind::Bfd { session, neighbor, to, reason, .. } => {
             format!("BFD session {session} {}: {reason} ({neighbor})", to.to_lowercase())

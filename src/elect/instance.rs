@@ -23,7 +23,7 @@ use super::socket::Carrier;
 use super::sync::Membership;
 use crate::check::Verdict;
 use crate::hold::{Entry, Link, Links};
-use crate::observe::event::{Fault, Health, Reason, State};
+use crate::observe::event::{AdvertNews, Fault, Health, Reason, State};
 use crate::observe::status::{AddressStatus, Counters, InstanceStatus, Peer, Runtime};
 
 /// Priority of the address owner.
@@ -108,6 +108,8 @@ pub struct Instance {
     pub missing: Vec<Fault>,
     /// When the last advert of lower priority was told of.
     pub lower_priority_told: Option<Instant>,
+    /// When news of each kind were last told.
+    pub advert_news_told: [Option<Instant>; AdvertNews::COUNT],
     /// No longer configured; forgotten when the last address is off.
     pub retired: bool,
     identification: u16,
@@ -171,6 +173,7 @@ impl Instance {
             entries: HeldEntry::all(&config),
             missing: Vec::new(),
             lower_priority_told: None,
+            advert_news_told: [None; AdvertNews::COUNT],
             retired: false,
             identification: 0,
             message: Vec::new(),

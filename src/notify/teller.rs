@@ -146,7 +146,8 @@ impl Teller {
                 self.write(&keepalived::lower_priority_line(instance, *ours));
             }
             Kind::Reloaded { .. } => self.tell_states_again(),
-            Kind::Check { .. }
+            Kind::AdvertNews { .. }
+            | Kind::Check { .. }
             | Kind::Bfd { .. }
             | Kind::Backend { .. }
             | Kind::AddressRestored { .. }

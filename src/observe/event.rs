@@ -370,6 +370,17 @@ pub enum Kind {
         /// Ours.
         ours: u8,
     },
+    /// An advert that changes no state, but what is known of the active router. At most two a second for each instance
+    /// and kind.
+    AdvertNews {
+        /// Instance.
+        instance: String,
+        /// Who sent it.
+        peer: IpAddr,
+        /// What.
+        #[serde(flatten)]
+        news: AdvertNews,
+    },
     /// A check changed.
     Check {
         /// Its name.
@@ -473,6 +484,69 @@ pub enum Kind {
         /// Whole sentence.
         text: String,
     },
+}
+
+/// What an advert says to one that it does not move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "news")]
+pub enum AdvertNews {
+    /// The active router has another interval than before (version 3).
+    IntervalLearned {
+        /// Before.
+        from: Duration,
+        /// Now.
+        to: Duration,
+    },
+    /// A worse router is let be for so long (`preempt_delay`).
+    PreemptDelayStarted {
+        /// As it is configured.
+        delay: Duration,
+    },
+    /// A better router was heard before that was over.
+    PreemptDelayStopped,
+    /// A Backup will take over from a worse router: its advert does not count.
+    LowerPriorityIgnored {
+        /// Its priority.
+        theirs: u8,
+    },
+    /// Somebody gave up (priority 0).
+    ReleaseHeard {
+        /// This one is active itself.
+        active: bool,
+    },
+}
+
+impl AdvertNews {
+    /// Kinds.
+    pub const COUNT: usize = 5;
+
+    /// Below [`AdvertNews::COUNT`].
+    pub fn number(&self) -> usize {
+        match self {
+            Self::IntervalLearned { .. } => 0,
+            Self::PreemptDelayStarted { .. } => 1,
+            Self::PreemptDelayStopped => 2,
+            Self::LowerPriorityIgnored { .. } => 3,
+            Self::ReleaseHeard { .. } => 4,
+        }
+    }
+}
+
+impl fmt::Display for AdvertNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IntervalLearned { from, to } => write!(f, "advertises every {to:?}, before {from:?}"),
+            Self::PreemptDelayStarted { delay } => write!(f, "is worse, and is let be for {delay:?}"),
+            Self::PreemptDelayStopped => f.write_str("is not worse any more"),
+            Self::LowerPriorityIgnored { theirs } => {
+                write!(f, "advertises the lower priority {theirs}: that does not count")
+            }
+            Self::ReleaseHeard { active: true } => {
+                f.write_str("gave up (priority 0) while this one is active")
+            }
+            Self::ReleaseHeard { active: false } => f.write_str("gave up (priority 0)"),
+        }
+    }
 }
 
 /// What happened to a route, a rule or a static address.

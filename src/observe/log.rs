@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
-use tracing::{Dispatch, Subscriber, dispatcher, error, info, warn};
+use tracing::{Dispatch, Subscriber, debug, dispatcher, error, info, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
@@ -220,6 +220,7 @@ pub fn log_event(event: &Event) {
         Kind::LowerPriorityAdvert { instance, peer, theirs, ours } => {
             info!(instance, %peer, peer.priority = theirs, priority = ours, "advert of lower priority heard");
         }
+        Kind::AdvertNews { instance, peer, news } => debug!(instance, %peer, %news, "advert heard"),
         Kind::Check { check, from, to: to @ Health::Down, detail } => {
             warn!(check, %from, %to, detail, "check changed");
         }

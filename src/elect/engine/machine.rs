@@ -1,6 +1,9 @@
 //! One input to a machine, and everything that it says, in its order.
 
+use vrrp::VirtualRouter;
+
 use super::*;
+use crate::observe::event::AdvertNews;
 
 impl Loop {
     /// Gives one input to a machine and does all that it says, in its order.
@@ -16,7 +19,10 @@ impl Loop {
         instance.fed = now;
         let input = self.admit(now, id, input);
         let Some(instance) = self.instances[id].as_mut() else { return };
+        let advert = Heeding::of(&instance.router, &input);
         instance.router.handle_input(now, input);
+        let news = advert.map_or([None; 2], |advert| advert.news(&instance.router));
+        let peer = advert.map(|advert| advert.source);
         let mut outputs: Vec<Output> = std::iter::from_fn(|| instance.router.poll_output()).collect();
         // The request for the addresses travels to the kernel by another thread; the advert goes out meanwhile.
         // On the wire the order stays: the announcements wait for both.
@@ -26,10 +32,25 @@ impl Loop {
         for output in &outputs {
             self.handle_output(now, id, *output);
         }
+        for (peer, news) in
+            peer.into_iter().flat_map(|peer| news.into_iter().flatten().map(move |n| (peer, n)))
+        {
+            self.tell_advert_news(now, id, peer, news);
+        }
         let deadline = self.instances[id].as_ref().and_then(|instance| instance.router.poll_timeout());
         self.deadlines.set(id, deadline);
         self.start_work(id);
         self.follow(now, id, &outputs);
+    }
+
+    fn tell_advert_news(&mut self, now: Instant, id: usize, peer: IpAddr, news: AdvertNews) {
+        let Some(instance) = self.instances[id].as_mut() else { return };
+        let told = &mut instance.advert_news_told[news.number()];
+        if told.is_none_or(|told| now >= told + LOWER_PRIORITY_GAP) {
+            *told = Some(now);
+            let instance = instance.config.name.clone();
+            self.events.send(Kind::AdvertNews { instance, peer, news });
+        }
     }
 
     pub(super) fn handle_output(&mut self, now: Instant, id: usize, output: Output) {
@@ -163,5 +184,46 @@ impl Loop {
                 counters.priority_zero_sent += 1;
             }
         }
+    }
+}
+
+/// An advert, and the machine before it.
+#[derive(Clone, Copy, Debug)]
+struct Heeding {
+    source: IpAddr,
+    priority: Priority,
+    state: vrrp::State,
+    interval: Duration,
+}
+
+impl Heeding {
+    fn of(router: &VirtualRouter, input: &Input) -> Option<Self> {
+        let Input::Advertisement { source, priority, .. } = *input else { return None };
+        let interval = router.active_adver_interval().as_duration();
+        Some(Self { source, priority, state: *router.state(), interval })
+    }
+
+    /// What changed that no output tells.
+    fn news(self, after: &VirtualRouter) -> [Option<AdvertNews>; 2] {
+        use vrrp::State;
+        let (before, now) = (self.state, *after.state());
+        if self.priority == Priority::RELEASE {
+            let active = matches!(before, State::Active { .. });
+            return [Some(AdvertNews::ReleaseHeard { active }), None];
+        }
+        let State::Backup { preempt_from, .. } = now else { return [None; 2] };
+        let interval = after.active_adver_interval().as_duration();
+        let learned = (interval != self.interval)
+            .then_some(AdvertNews::IntervalLearned { from: self.interval, to: interval });
+        let State::Backup { preempt_from: delayed, .. } = before else { return [learned, None] };
+        let other = match (delayed, preempt_from) {
+            (None, Some(_)) => Some(AdvertNews::PreemptDelayStarted { delay: after.config().preempt_delay }),
+            (Some(_), None) => Some(AdvertNews::PreemptDelayStopped),
+            _ if before == now && self.priority < after.priority() => {
+                Some(AdvertNews::LowerPriorityIgnored { theirs: self.priority.get() })
+            }
+            _ => None,
+        };
+        [learned, other]
     }
 }

@@ -2,16 +2,32 @@
 //!
 //! Our own lines stand beside them: these say what, those say why.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use config::ready::{Config, Family, Instance, Probe};
 use tracing::{debug, info};
 
-use crate::observe::event::{Event, Fault, Health, Kind, Reason, State};
+use super::words;
+use crate::observe::event::{AdvertNews, Event, Fault, Health, Kind, Reason, State};
 
 /// Says events as keepalived says them.
 #[derive(Debug)]
-pub struct Narrator(RwLock<Arc<Config>>);
+pub struct Narrator {
+    config: RwLock<Arc<Config>>,
+    memory: Mutex<Memory>,
+}
+
+/// What was said before, and is taken up again.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Interval of the active router, by instance.
+    learned: HashMap<String, Duration>,
+    /// Files that put it into FAULT, by instance.
+    files: HashMap<String, Vec<String>>,
+}
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +40,19 @@ struct Line {
 impl Narrator {
     /// For what runs now.
     pub fn new(config: Arc<Config>) -> Self {
-        Self(RwLock::new(config))
+        Self { config: RwLock::new(config), memory: Mutex::default() }
     }
 
     /// Another configuration runs.
     pub fn reload(&self, config: Arc<Config>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// Logs an event.
     pub fn log(&self, event: &Event) {
-        let config = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for line in lines(&config, &event.kind) {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in lines(&config, &mut memory, &event.kind) {
             if line.detail {
                 debug!(target: "keepalived", "{}", line.text);
             } else {
@@ -45,34 +62,63 @@ impl Narrator {
     }
 }
 
-fn lines(config: &Config, kind: &Kind) -> Vec<Line> {
+fn lines(config: &Config, memory: &mut Memory, kind: &Kind) -> Vec<Line> {
     let mut lines = Lines::default();
     match kind {
         Kind::Transition { instance, from, to, reason, priority } => {
             let known = config.instances.iter().find(|one| one.name == *instance).map(|one| &**one);
             let told = Transition { name: instance, config: known, from: *from, reason, ours: *priority };
+            let learned = memory.learned.remove(instance);
+            let files = memory.files.remove(instance).unwrap_or_default();
             match to {
-                State::Active => told.to_master(&mut lines),
-                State::Backup => told.to_backup(&mut lines),
-                State::Fault => told.to_fault(&mut lines),
+                State::Active => told.to_master(&mut lines, learned),
+                State::Backup => told.to_backup(&mut lines, &files),
+                State::Fault => {
+                    let is_file = |name: &&str| matches!(probe(config, name), Some(Probe::File { .. }));
+                    let files: Vec<String> = told.checks().filter(is_file).map(str::to_owned).collect();
+                    told.to_fault(&mut lines, config);
+                    memory.files.insert(instance.clone(), files);
+                }
                 State::Initialize => told.leave(&mut lines),
             }
         }
         Kind::Priority { instance, from, to, .. } => {
             lines.say(format!("({instance}) Changing effective priority from {from} to {to}"));
         }
-        Kind::LowerPriorityAdvert { instance, peer, theirs, ours } => lines.say(format!(
-            "({instance}) Received advert from {peer} with lower priority {theirs}, ours {ours}, forcing new election"
-        )),
-        Kind::Check { check, from, to, detail } => {
-            let probe = config.checks.iter().find(|one| one.name == *check).map(|one| &one.probe);
-            if let Some(Probe::Script(_)) = probe {
-                script(&mut lines, check, (*from, *to), detail);
-            }
+        Kind::LowerPriorityAdvert { instance, peer, theirs, ours } => {
+            let known = config.instances.iter().find(|one| one.name == *instance);
+            let answered = known.is_none_or(|instance| instance.answer_lower_priority);
+            lines.say(format!(
+                "({instance}) Received advert from {peer} with lower priority {theirs}, ours {ours}{}",
+                if answered { ", forcing new election" } else { "" }
+            ));
         }
+        Kind::AdvertNews { instance, peer, news } => {
+            if let AdvertNews::IntervalLearned { to, .. } = news {
+                memory.learned.insert(instance.clone(), *to);
+            }
+            advert_news(&mut lines, instance, *peer, *news);
+        }
+        // At its start a group says nothing.
+        Kind::Group { group, from, to, .. } if *from != State::Initialize && *to != State::Initialize => {
+            let to = words::state(*to);
+            lines.say(format!("VRRP_Group({group}) Syncing instances to {to} state"));
+        }
+        Kind::Check { check, from, to, detail } => match probe(config, check) {
+            Some(Probe::Script(_)) => script(&mut lines, check, *to, detail),
+            Some(Probe::Process(_)) if *from != Health::Unknown => {
+                let word = if *to == Health::Up { "gained" } else { "lost" };
+                lines.say(format!("Quorum {word} for tracked process {check}"));
+            }
+            _ => {}
+        },
         _ => {}
     }
     lines.0
+}
+
+fn probe<'a>(config: &'a Config, check: &str) -> Option<&'a Probe> {
+    config.checks.iter().find(|one| one.name == check).map(|one| &one.probe)
 }
 
 #[derive(Debug, Default)]
@@ -97,22 +143,32 @@ struct Transition<'a> {
 }
 
 impl Transition<'_> {
-    fn to_master(&self, lines: &mut Lines) {
+    fn to_master(&self, lines: &mut Lines, learned: Option<Duration>) {
         let name = self.name;
-        match self.reason {
-            Reason::ActiveReleased { .. } => {
-                lines.detail(format!("({name}) Backup received priority 0 advertisement"));
-                lines.detail(format!("({name}) Receive advertisement timeout"));
-            }
-            Reason::Owner => {}
-            _ => lines.detail(format!("({name}) Receive advertisement timeout")),
+        if *self.reason != Reason::Owner {
+            lines.detail(format!("({name}) Receive advertisement timeout"));
         }
         lines.say(format!("({name}) Entering MASTER STATE"));
+        let own = self.config.map(|config| config.advert_interval);
+        if let (Some(learned), Some(own)) = (learned, own)
+            && learned != own
+        {
+            let (learned, own) = (learned.as_millis(), own.as_millis());
+            lines.detail(format!(
+                "({name}) changing advert interval from {learned}ms to locally configured {own}ms"
+            ));
+        }
         self.moved(lines, "setting");
     }
 
-    fn to_backup(&self, lines: &mut Lines) {
+    fn to_backup(&self, lines: &mut Lines, files: &[String]) {
         let (name, ours) = (self.name, self.ours);
+        for file in files {
+            lines.say(format!("({name}): tracked file {file} leaving FAULT state"));
+        }
+        if self.from == State::Initialize {
+            self.moved(lines, "removing");
+        }
         match self.reason {
             Reason::HigherPriority { peer, theirs, .. } => lines.say(format!(
                 "({name}) Master received advert from {peer} with higher priority {theirs}, ours {ours}"
@@ -130,7 +186,16 @@ impl Transition<'_> {
         }
     }
 
-    fn to_fault(&self, lines: &mut Lines) {
+    /// Checks that put it into FAULT.
+    fn checks(&self) -> impl Iterator<Item = &str> {
+        let faults = if let Reason::Fault { faults } = self.reason { faults.as_slice() } else { &[] };
+        faults.iter().filter_map(|fault| match fault {
+            Fault::Check { check, .. } => Some(check.as_str()),
+            _ => None,
+        })
+    }
+
+    fn to_fault(&self, lines: &mut Lines, config: &Config) {
         let name = self.name;
         let Reason::Fault { faults } = self.reason else { return };
         if faults.iter().all(|fault| matches!(fault, Fault::CheckUnknown { .. })) {
@@ -146,6 +211,9 @@ impl Transition<'_> {
                         "({name}): entering FAULT state (interface {interface} does not exist)"
                     ));
                 }
+                Fault::NoSourceAddress { wanted, .. } if wanted.parse::<IpAddr>().is_ok() => {
+                    lines.say(format!("({name}): entering FAULT state (src address not configured)"));
+                }
                 Fault::NoSourceAddress { .. } => {
                     let family = match self.config.map(|config| config.family) {
                         Some(Family::Ipv6) => "IPv6",
@@ -153,10 +221,20 @@ impl Transition<'_> {
                     };
                     lines.say(format!("({name}) entering FAULT state (no {family} address for interface)"));
                 }
-                Fault::Check { check, .. } => {
-                    lines.say(format!("({name}): entering FAULT state due to script {check}"));
-                }
                 _ => {}
+            }
+        }
+        for check in self.checks() {
+            // While it runs, a script has said it itself, and a process has lost its quorum.
+            match (probe(config, check), self.from == State::Initialize) {
+                (Some(Probe::File { .. }), _) => {
+                    lines.say(format!("({name}): tracked file {check} now FAULT state"));
+                }
+                (Some(Probe::Process(_)), true) => lines.say(format!(
+                    "({name}) entering FAULT state (tracked process {check} quorum not achieved)"
+                )),
+                (Some(Probe::Process(_) | Probe::Script(_)), false) => {}
+                _ => lines.say(format!("({name}): entering FAULT state due to script {check}")),
             }
         }
         lines.say(format!("({name}) Entering FAULT STATE"));
@@ -181,40 +259,57 @@ impl Transition<'_> {
     }
 }
 
-/// What a script returns is told when it is another number than before; before the first run it is 0.
-fn script(lines: &mut Lines, name: &str, (from, to): (Health, Health), detail: &str) {
-    let status = detail.rsplit_once("exited with status ").map(|(_, status)| status);
+fn advert_news(lines: &mut Lines, name: &str, peer: IpAddr, news: AdvertNews) {
+    match news {
+        AdvertNews::IntervalLearned { from, to } => lines.detail(format!(
+            "({name}) advertisement interval updated from {}ms to {}ms by master",
+            from.as_millis(),
+            to.as_millis()
+        )),
+        AdvertNews::PreemptDelayStarted { delay } => lines.detail(format!(
+            "({name}) start preempt delay ({}.{:06})",
+            delay.as_secs(),
+            delay.subsec_micros()
+        )),
+        AdvertNews::PreemptDelayStopped => lines.detail(format!("({name}) stop preempt delay")),
+        AdvertNews::LowerPriorityIgnored { theirs } => {
+            lines.say(format!("({name}) received lower priority ({theirs}) advert from {peer} - discarding"));
+        }
+        AdvertNews::ReleaseHeard { active: true } => {
+            lines.detail(format!("({name}) Master received priority 0 message"));
+        }
+        AdvertNews::ReleaseHeard { active: false } => {
+            lines.detail(format!("({name}) Backup received priority 0 advertisement"));
+        }
+    }
+}
+
+/// What it returned is a notice of its own, at every change.
+fn script(lines: &mut Lines, name: &str, to: Health, detail: &str) {
     match to {
         Health::Unknown => {}
-        Health::Up => {
-            if from == Health::Down {
-                lines.say(format!("Script `{name}` now returning 0"));
-            }
-            lines.say(format!("VRRP_Script({name}) succeeded"));
-        }
+        Health::Up => lines.say(format!("VRRP_Script({name}) succeeded")),
         Health::Down if detail.contains("timed out") => lines.say(format!("VRRP_Script({name}) timed_out")),
-        Health::Down => {
-            if let Some(status) = status {
-                lines.say(format!("Script `{name}` now returning {status}"));
+        Health::Down => match detail.rsplit_once("exited with status ") {
+            Some((_, status)) => {
+                // What it printed stands behind its status.
+                let status = status.split(':').next().unwrap_or_default();
                 lines.say(format!("VRRP_Script({name}) failed (exited with status {status})"));
-            } else {
-                lines.say(format!("VRRP_Script({name}) failed ({detail})"));
             }
-        }
+            None => lines.say(format!("VRRP_Script({name}) failed ({detail})")),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn said(from: State, to: State, reason: Reason, detail: bool) -> Vec<String> {
         let control = config::ready::Control { socket: "/s".into(), metrics: None };
         let config = Config::empty("r".into(), control);
         let kind = Kind::Transition { instance: "V1".into(), from, to, reason, priority: 100 };
-        let lines = lines(&config, &kind).into_iter();
+        let lines = lines(&config, &mut Memory::default(), &kind).into_iter();
         lines.filter(|line| detail || !line.detail).map(|line| line.text).collect()
     }
 
@@ -254,18 +349,16 @@ mod tests {
     #[test]
     fn a_script_says_what_it_returned() {
         let mut lines = Lines::default();
-        script(&mut lines, "s", (Health::Unknown, Health::Down), "exited with status 3");
-        script(&mut lines, "s", (Health::Down, Health::Up), "succeeded");
-        script(&mut lines, "t", (Health::Unknown, Health::Up), "succeeded");
+        script(&mut lines, "s", Health::Down, "failed 2 of 2: exited with status 3: no: such file");
+        script(&mut lines, "s", Health::Up, "exited with status 0");
+        script(&mut lines, "t", Health::Down, "timed out after 1 s");
         let texts: Vec<_> = lines.0.into_iter().map(|line| line.text).collect();
         assert_eq!(
             texts,
             [
-                "Script `s` now returning 3",
                 "VRRP_Script(s) failed (exited with status 3)",
-                "Script `s` now returning 0",
                 "VRRP_Script(s) succeeded",
-                "VRRP_Script(t) succeeded"
+                "VRRP_Script(t) timed_out"
             ]
         );
     }
