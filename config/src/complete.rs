@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{
-    Announcements, Authentication, Backend, Check, Config, Control, Engine, Family, Firewall, Hmac, Instance,
-    Keepalive, Listener, Mail, Process, StaticAddress, TrackGroup, Transport, Version, VirtualAddress,
+    Announcements, Authentication, Backend, Check, Config, Control, Engine, ExtraAnnouncements, Family,
+    Firewall, Hmac, Instance, Keepalive, Listener, Mail, Process, StaticAddress, TrackGroup, Transport,
+    Version, VirtualAddress,
 };
 use crate::users::Users;
 use crate::validate;
@@ -245,6 +246,8 @@ fn complete_instance(
             announcements.lower_priority_again_after = None;
         }
     }
+    let extra_announcements =
+        extra_announcements(meant.extra_announcements, &interface, &addresses, &excluded);
     Some(Instance {
         name: meant.name.value,
         place: meant.name.at.place,
@@ -263,6 +266,7 @@ fn complete_instance(
         authentication,
         checksum_message_only: meant.checksum_message_only,
         strict,
+        extra_announcements,
         addresses,
         excluded,
         track_checks: tracked.checks,
@@ -286,9 +290,22 @@ fn complete_instance(
         old_unicast_checksum: meant.old_unicast_checksum,
         hmac,
         smtp_alert: meant.smtp_alert,
-        extra_announcements: meant.extra_announcements,
         receive_buffer: meant.receive_buffer,
     })
+}
+
+/// None where no address is on another interface, or without `all` on another VMAC, as in keepalived.
+fn extra_announcements(
+    wanted: Option<ExtraAnnouncements>,
+    interface: &str,
+    addresses: &[VirtualAddress],
+    excluded: &[VirtualAddress],
+) -> Option<ExtraAnnouncements> {
+    let elsewhere = |all: bool| {
+        let mut held = addresses.iter().chain(excluded);
+        held.any(|one| one.own_vmac.is_some() || all && one.interface != interface)
+    };
+    wanted.filter(|extra| elsewhere(extra.all))
 }
 
 pub(crate) fn family_of(address: IpAddr) -> Family {
@@ -429,11 +446,11 @@ fn transport(
         return Some(Transport::Multicast { group });
     }
     if strict && meant.interface.is_some() {
-        let finding =
-            Diagnostic::error("strict-mode", &unicast.at, "strict mode does not allow unicast peers");
-        diagnostics.push(
-            finding.help("keepalived does not start with it either; delete `strict_mode` or the peers"),
-        );
+        let message = "unicast peers are beyond the protocol, which strict mode asks for";
+        let finding = Diagnostic::warning("strict-mode", &unicast.at, message);
+        diagnostics.push(finding.help(
+            "it runs, as with keepalived 2.2.7; later versions refuse it: delete `strict_mode` or the peers",
+        ));
     }
     Some(Transport::Unicast { peers, ttl: unicast.ttl.unwrap_or(255), check_source: unicast.check_source })
 }

@@ -508,8 +508,11 @@ pub struct Notify {
     pub fault: Option<Command>,
     /// `notify_stop`.
     pub stop: Option<Command>,
-    /// `notify_deleted`.
+    /// The program of `notify_deleted`.
     pub deleted: Option<Command>,
+    /// What a reload removes is told as DELETED, not as FAULT: `notify_deleted`, with a program or without.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tells_deleted: bool,
     /// `notify_master_rx_lower_pri`.
     pub master_rx_lower_priority: Option<Command>,
     /// FIFO lines for priority changes.

@@ -596,6 +596,7 @@ fn notify(text: &mut String, head: &str, notify: &Notify) {
     command(&mut body, "fault", notify.fault.as_ref());
     command(&mut body, "stop", notify.stop.as_ref());
     command(&mut body, "deleted", notify.deleted.as_ref());
+    flag(&mut body, "tells_deleted", notify.tells_deleted, notify.deleted.is_some());
     command(&mut body, "master_rx_lower_priority", notify.master_rx_lower_priority.as_ref());
     flag(&mut body, "priority_changes", notify.priority_changes, false);
     section(text, head, &body);

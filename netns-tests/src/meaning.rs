@@ -125,15 +125,7 @@ fn global(facts: &mut Facts, config: &Config) {
     say("Gratuitous ARP interval", gap(first.map(|i| &i.gratuitous_arp)));
     say("Gratuitous NA interval", gap(first.map(|i| &i.neighbor_advertisements)));
     firewall(&mut say, config);
-    for (field, script, timeout) in [
-        ("Startup script", &process.startup, ", timeout "),
-        ("Shutdown script", &process.shutdown, " timeout "),
-    ] {
-        let limit = if field.starts_with("St") { process.startup_timeout } else { process.shutdown_timeout };
-        if let Some(script) = script {
-            say(field, format!("{}{timeout}{}", command(script), limit.map_or(10, |t| t.as_secs())));
-        }
-    }
+    // keepalived's VRRP process does not know the start-up and shutdown scripts, which its parent runs.
     if let Some(name) = &process.name {
         say("VRRP process name", name.clone());
     }
@@ -206,7 +198,7 @@ fn instance(facts: &mut Facts, config: &Config, instance: &Instance) {
         say(&format!("Gratuitous ARP for each secondary {kind}"), seconds(extra.interval));
     }
     say("Using smtp notification", said(instance.smtp_alert, "yes", "no"));
-    say("Notify deleted", said(instance.notify.deleted.is_some(), "Deleted", "Fault"));
+    say("Notify deleted", said(instance.notify.tells_deleted, "Deleted", "Fault"));
     flag(facts, object, "Using Native IPv6", instance.family == Family::Ipv6);
     flag(facts, object, "Skip checking advert IP addresses", instance.skip_address_check);
     flag(facts, object, "Enforcing strict VRRP compliance", instance.strict);

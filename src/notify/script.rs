@@ -18,7 +18,8 @@ pub(super) struct Scripts {
     backup: Option<Box<Program>>,
     fault: Option<Box<Program>>,
     stop: Option<Box<Program>>,
-    pub(super) deleted: Option<Box<Program>>,
+    deleted: Option<Box<Program>>,
+    pub(super) tells_deleted: bool,
     pub(super) master_rx_lower_priority: Option<Box<Program>>,
 }
 
@@ -31,6 +32,7 @@ impl Scripts {
             fault: prepare(notify.fault.as_ref(), groups).await,
             stop: prepare(notify.stop.as_ref(), groups).await,
             deleted: prepare(notify.deleted.as_ref(), groups).await,
+            tells_deleted: notify.tells_deleted,
             master_rx_lower_priority: prepare(notify.master_rx_lower_priority.as_ref(), groups).await,
         }
     }

@@ -164,7 +164,7 @@ impl Teller {
         let Some(known) = self.known.get_mut(&id) else { return };
         let removed = known.gone && word == Word::Stop;
         let word = match word {
-            Word::Stop if removed && known.scripts.deleted.is_some() => Word::Deleted,
+            Word::Stop if removed && known.scripts.tells_deleted => Word::Deleted,
             Word::Stop if removed => Word::Fault,
             word => word,
         };

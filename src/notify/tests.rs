@@ -155,8 +155,11 @@ async fn an_instance_removed_by_reload_is_deleted_where_that_is_notified_and_fau
     let pipe = directory.path().join("fifo");
     let config = fifo(&pipe, None);
     let log = directory.path().join("log");
-    for (deleted, word) in [(None, "FAULT"), (Some(logger(&log, "deleted")), "DELETED")] {
-        let notify = config::ready::Notify { deleted, ..Default::default() };
+    let script = || Some(logger(&log, "deleted"));
+    for (deleted, tells_deleted, word) in
+        [(None, false, "FAULT"), (None, true, "DELETED"), (script(), true, "DELETED")]
+    {
+        let notify = config::ready::Notify { deleted, tells_deleted, ..Default::default() };
         let mut teller = teller(notify, &config).await;
         teller.take_on(&config).await;
         teller.tell(&transition(State::Backup, State::Initialize, Reason::Stopped));

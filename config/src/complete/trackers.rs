@@ -133,7 +133,7 @@ impl Rules {
                     );
                     let finding = Diagnostic::warning("own-interface", &interface.at, message);
                     diagnostics.push(finding.help(
-                        "its weight is ignored, as in keepalived; write `dont_track_primary` to use it",
+                        "its weight is ignored, as in keepalived; a weight needs `track_primary = false` in TOML",
                     ));
                 }
             } else if counts(*effect, owner, interface, diagnostics) {

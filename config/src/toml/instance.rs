@@ -301,17 +301,19 @@ impl Door<'_> {
     }
 
     fn notify(&mut self, mut table: Table<'_>) -> Notify {
-        let made = Notify {
+        let mut made = Notify {
             any: self.command(&mut table, "any"),
             master: self.command(&mut table, "master"),
             backup: self.command(&mut table, "backup"),
             fault: self.command(&mut table, "fault"),
             stop: self.command(&mut table, "stop"),
             deleted: self.command(&mut table, "deleted"),
+            tells_deleted: self.boolean(&mut table, "tells_deleted").is_some_and(|on| on.value),
             master_rx_lower_priority: self.command(&mut table, "master_rx_lower_priority"),
             priority_changes: self.boolean(&mut table, "priority_changes").is_some_and(|on| on.value),
         };
         self.finish(table);
+        made.tells_deleted |= made.deleted.is_some();
         made
     }
 }

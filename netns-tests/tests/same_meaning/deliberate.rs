@@ -68,6 +68,19 @@ pub const DELIBERATE: &[Deliberate] = &[
             "`ADDRESS/` without digits is /0 to keepalived, a network of all addresses; it is one address here",
         )
     },
+    Deliberate {
+        file: Some("ipv6.conf"),
+        keepalived: "vrrp1.7",
+        ..any("instance G", "Virtual IP", VMAC_ADDRESS)
+    },
+    Deliberate {
+        vipd: "–",
+        ..any(
+            "instance ",
+            "Skip checking advert IP addresses",
+            "keepalived takes `skip_check_adv_addr no` for yes; here it is what it says",
+        )
+    },
     Deliberate { file: Some("weights.conf"), vipd: "253", ..any("instance B", "Tracked processes", WEIGHT) },
     Deliberate { file: Some("weights.conf"), vipd: "253", ..any("instance C", "Tracked scripts", WEIGHT) },
     Deliberate { file: Some("unicast.conf"), ..any("instance peers", "Unicast Peer", TWICE) },

@@ -81,17 +81,6 @@ fn process(page: &mut Page, process: &Process) {
     if process.data_use_instance {
         page.line(" Use instance name in data dumps");
     }
-    let scripts = [
-        ("Startup", &process.startup, process.startup_timeout, ","),
-        ("Shutdown", &process.shutdown, process.shutdown_timeout, ""),
-    ];
-    for (when, script, timeout, comma) in scripts {
-        if let Some(script) = script {
-            let (words, user) = (words::command(script), words::user(script.user.as_ref()));
-            let timeout = timeout.map_or(10, |timeout| timeout.as_secs());
-            page.line(format!(" {when} script = {words}, uid:gid {user}{comma} timeout {timeout}"));
-        }
-    }
 }
 
 fn interfaces(page: &mut Page, picture: &Picture<'_>, of: Of) {

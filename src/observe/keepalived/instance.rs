@@ -64,7 +64,7 @@ pub(super) fn instance(page: &mut Page, picture: &Picture<'_>, instance: &Instan
     held(page, instance, status);
     trackers(page, picture, "processes", &instance.track_checks, &instance.track_bfd);
     page.line(format!("   Using smtp notification = {}", words::yes_no(instance.smtp_alert)));
-    let deleted = instance.notify.deleted.is_some();
+    let deleted = instance.notify.tells_deleted;
     page.line(format!("   Notify deleted = {}", if deleted { "Deleted" } else { "Fault" }));
     scripts(page, &instance.notify);
     page.line(format!("   Notify priority changes = {}", instance.notify.priority_changes));

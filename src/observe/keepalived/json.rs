@@ -71,7 +71,7 @@ fn data(w: &mut Writer, picture: &Picture<'_>, instance: &Instance, status: &Ins
     w.number("wantstate", words::state_number(super::instance::wanted(instance, status)));
     w.number("version", status.version);
     w.boolean("smtp_alert", instance.smtp_alert);
-    w.boolean("notify_deleted", instance.notify.deleted.is_some());
+    w.boolean("notify_deleted", instance.notify.tells_deleted);
     scripts(w, instance);
     let address = |address: &VirtualAddress| words::address(address, is_active);
     w.strings("vips", instance.addresses.iter().map(address));

@@ -9,13 +9,14 @@ use super::{Kind, Lower, inside, located};
 
 impl Lower<'_> {
     pub(super) fn vrrp_sync_group(&mut self, block: &Statement) {
-        let Some(name) = block.parameter().map(located) else {
+        let [name] = block.parameters() else {
             let finding =
-                Diagnostic::warning("missing-name", block.at(), "`vrrp_sync_group` must have a name");
+                Diagnostic::warning("missing-name", block.at(), "`vrrp_sync_group` must have one name");
             self.diagnostics
-                .push(finding.expected("a name behind it").help("it is skipped, as in keepalived"));
+                .push(finding.expected("one word behind it").help("it is skipped, as in keepalived"));
             return;
         };
+        let name = located(name);
         if let Some(first) = self.groups.get(&name.value) {
             let message = format!("`vrrp_sync_group` {} is defined twice", name.value);
             let help = format!("the first counts, at {}", first.place);
@@ -113,14 +114,12 @@ impl Lower<'_> {
             }
             "sync_group_tracking_weight" => group.tracking_weight = true,
             "global_tracking" => {
-                let finding = Diagnostic::warning(
-                    "deprecated",
-                    &statement.whole(),
-                    "`global_tracking` has no effect any more",
-                );
+                let finding =
+                    Diagnostic::warning("deprecated", &statement.whole(), "`global_tracking` is deprecated");
                 self.diagnostics.push(finding.expected("`track_script` and the like in the group").help(
-                    "trackers of a group act on all members; those of a member put the whole group in FAULT",
+                    "trackers of a group act on all members; the word counts as `sync_group_tracking_weight`, as in keepalived",
                 ));
+                group.tracking_weight = true;
             }
             keyword if keyword.starts_with("notify") => self.notify(statement, &mut group.notify),
             other => debug_assert!(false, "no meaning for {other}"),

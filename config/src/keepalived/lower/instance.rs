@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::complete::{family_of, neighbor_announcements};
-use crate::diagnostic::{Diagnostic, Located};
+use crate::diagnostic::{Diagnostic, Located, Location};
 use crate::model::{FirstState, Instance, Password, Unicast};
 use crate::ready::{Announcements, Command, Notify, OldUnicastChecksum, UnicastPeer};
 use crate::validate::needs_no_interface;
@@ -18,13 +18,14 @@ use super::{Kind, Lower, inside, located};
 
 impl Lower<'_> {
     pub(super) fn vrrp_instance(&mut self, statement: &Statement) {
-        let Some(name) = statement.parameter().map(located) else {
+        let [name] = statement.parameters() else {
             let finding =
-                Diagnostic::warning("missing-name", statement.at(), "`vrrp_instance` must have a name");
+                Diagnostic::warning("missing-name", statement.at(), "`vrrp_instance` must have one name");
             self.diagnostics
-                .push(finding.expected("a name behind it").help("it is skipped, as in keepalived"));
+                .push(finding.expected("one word behind it").help("it is skipped, as in keepalived"));
             return;
         };
+        let name = located(name);
         if let Some(first) = self.instances.get(&name.value) {
             let message = format!("`vrrp_instance` {} is defined twice", name.value);
             let help = format!("the first counts, at {}", first.place);
@@ -35,19 +36,41 @@ impl Lower<'_> {
         let mut instance = self.new_instance(name);
         let mut garp = Garp::default();
         let mut vmac = VmacWords::default();
+        let mut wrong_vrid = None;
         for statement in inside(statement) {
-            if !self.garp(statement.keyword(), statement, &mut garp)
+            if statement.keyword() == "virtual_router_id" {
+                self.vrid(statement, &mut instance, &mut wrong_vrid);
+            } else if !self.garp(statement.keyword(), statement, &mut garp)
                 && !self.vmac_word(statement, &instance, &mut vmac)
                 && !self.network_directive(statement, &mut instance)
             {
                 self.directive(statement, &mut instance);
             }
         }
+        self.refuse_vrid(wrong_vrid, &mut instance);
+        self.forget_own_interface(&mut instance);
         self.finish_vmac(vmac, &mut instance);
         self.without_interface(&instance);
         instance.lower_priority_rounds_written = garp.lower_repeat.is_some();
         self.announcements(&garp, &mut instance);
         self.model.instances.push(instance);
+    }
+
+    /// keepalived drops the instance's own interface from `track_interface`, also with `dont_track_primary`.
+    fn forget_own_interface(&mut self, instance: &mut Instance) {
+        let Some(own) = instance.interface.as_ref().filter(|_| !instance.track_primary) else { return };
+        let diagnostics = &mut *self.diagnostics;
+        instance.trackers.interfaces.retain(|(interface, _)| {
+            let is_own = interface.value == own.value;
+            if is_own {
+                let message = format!("{} is the instance's own interface", own.value);
+                let finding = Diagnostic::warning("own-interface", &interface.at, message);
+                diagnostics.push(finding.help(
+                    "it is not tracked, because of `dont_track_primary`, as in keepalived; delete one of the two",
+                ));
+            }
+            !is_own
+        });
     }
 
     /// keepalived.conf(5) of 2.2.7 allows it with unicast, and 2.2.7 itself ends with `Unknown interface!`; 2.4.3
@@ -90,7 +113,6 @@ impl Lower<'_> {
                 let value = self.required(statement, "an interface").map(located);
                 self.set(&mut instance.interface, statement, value);
             }
-            "virtual_router_id" => self.vrid(statement, instance),
             "priority" => {
                 let value = self.required(statement, "1 to 255");
                 let number = value.and_then(|word| self.number(word, 1..=255, Rest::Refused, "100 is used"));
@@ -238,22 +260,37 @@ impl Lower<'_> {
         self.set(&mut instance.first_state, statement, Some(Located::new(state, statement.whole())));
     }
 
-    fn vrid(&mut self, statement: &Statement, instance: &mut Instance) {
+    /// A wrong one is ignored when there is a right one, before or after it.
+    fn vrid(
+        &mut self,
+        statement: &Statement,
+        instance: &mut Instance,
+        wrong: &mut Option<(Diagnostic, Location)>,
+    ) {
         let Some(word) = self.required(statement, "1 to 255") else { return };
-        let vrid = word.text.parse::<u8>().ok().filter(|id| *id > 0);
-        if vrid.is_none() {
-            let shown: String = word.text.chars().take(60).collect();
-            let finding = Diagnostic::error(
-                "invalid-virtual-router-id",
-                &word.at,
-                format!("`{shown}` is no virtual router id"),
-            );
-            self.diagnostics.push(finding.expected("a number from 1 to 255").help(
-                "keepalived does not start with it either; write the same number on all routers of this VIP",
-            ));
+        if let Some(vrid) = word.text.parse::<u8>().ok().filter(|id| *id > 0) {
+            return self.set(&mut instance.vrid, statement, Some(Located::new(vrid, statement.whole())));
         }
-        let vrid = Located::new(vrid.unwrap_or(0), statement.whole());
-        self.set(&mut instance.vrid, statement, Some(vrid));
+        let shown: String = word.text.chars().take(60).collect();
+        let message = format!("`{shown}` is no virtual router id");
+        let finding = Diagnostic::error("invalid-virtual-router-id", &word.at, message);
+        let finding = finding.expected("a number from 1 to 255").help(
+            "keepalived does not start with it either; write the same number on all routers of this VIP",
+        );
+        *wrong = Some((finding, statement.whole()));
+    }
+
+    fn refuse_vrid(&mut self, wrong: Option<(Diagnostic, Location)>, instance: &mut Instance) {
+        let Some((finding, at)) = wrong else { return };
+        if let Some(right) = &instance.vrid {
+            let message = finding.message.clone();
+            let ignored = Diagnostic::warning("invalid-virtual-router-id", &at, message);
+            let help = format!("it is ignored: {} counts, at {}", right.value, right.at.place);
+            self.diagnostics.push(ignored.expected("a number from 1 to 255").help(help));
+            return;
+        }
+        self.diagnostics.push(finding);
+        instance.vrid = Some(Located::new(0, at));
     }
 
     fn authentication(&mut self, block: &Statement, instance: &mut Instance) {
@@ -388,6 +425,12 @@ impl Lower<'_> {
     }
 
     pub(super) fn notify(&mut self, statement: &Statement, notify: &mut Notify) {
+        if statement.keyword() == "notify_deleted" {
+            notify.tells_deleted = true;
+            if statement.parameter().is_none() {
+                return;
+            }
+        }
         let slot: &mut Option<Command> = match statement.keyword() {
             "notify" => &mut notify.any,
             "notify_master" => &mut notify.master,

@@ -29,13 +29,14 @@ impl Lower<'_> {
     }
 
     pub(super) fn static_track_group(&mut self, statement: &Statement) {
-        let Some(name) = statement.parameter().map(located) else {
+        let [name] = statement.parameters() else {
             let finding =
-                Diagnostic::warning("missing-name", statement.at(), "`track_group` must have a name");
+                Diagnostic::warning("missing-name", statement.at(), "`track_group` must have one name");
             self.diagnostics
-                .push(finding.expected("a name behind it").help("it is skipped, as in keepalived"));
+                .push(finding.expected("one word behind it").help("it is skipped, as in keepalived"));
             return;
         };
+        let name = located(name);
         if self.track_groups.contains(&name.value) {
             let message = format!("`track_group` {} is defined twice", name.value);
             self.diagnostics
