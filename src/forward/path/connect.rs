@@ -119,12 +119,12 @@ impl EventLoop {
         let Some(session) = self.sessions.get_mut(key) else { return };
         // The others have lost; of those that were slow something is learnt by that.
         let slow = session.tries().is_some_and(|tries| tries.slow);
-        if session.backend.take().is_some() {
+        if let Some(leg) = session.backend.take() {
             let how = if slow { Connect::TimedOut } else { Connect::Abandoned };
-            gone(session, session.index, how);
+            abandon(session, session.index, leg.socket, how);
         }
         while let Some(other) = session.tries().and_then(|tries| tries.others.pop()) {
-            gone(session, other.index, Connect::TimedOut);
+            abandon(session, other.index, other.socket, Connect::TimedOut);
         }
         session.backend = Some(leg);
         (session.index, session.attempt, session.phase) = (index, number, Phase::Open);
@@ -144,14 +144,15 @@ impl EventLoop {
         let late = |other: &Attempt| now - other.since >= timeout;
         while let Some(at) = session.tries().and_then(|tries| tries.others.iter().position(late)) {
             let Some(other) = session.tries().map(|tries| tries.others.swap_remove(at)) else { break };
-            gone(session, other.index, Connect::TimedOut);
+            abandon(session, other.index, other.socket, Connect::TimedOut);
         }
         let waited = now - session.since();
         let slow = session.tries().is_some_and(|tries| tries.slow);
         let mut another = false;
-        if session.backend.is_some() && waited >= timeout {
-            session.backend = None;
-            gone(session, session.index, Connect::TimedOut);
+        if waited >= timeout
+            && let Some(leg) = session.backend.take()
+        {
+            abandon(session, session.index, leg.socket, Connect::TimedOut);
         } else if session.backend.is_some() && waited >= u64::from(session.patience) && !slow {
             session.remember().slow = true;
             session.service.steer.connected(usize::from(session.index), Connect::Slow);
@@ -176,15 +177,16 @@ impl EventLoop {
             }
             let service = session.service.clone();
             let is_it = |index: u16| Arc::ptr_eq(&service.backends[usize::from(index)], backend);
-            if session.backend.is_some() && is_it(session.index) {
-                session.backend = None;
-                gone(session, session.index, Connect::Abandoned);
+            if is_it(session.index)
+                && let Some(leg) = session.backend.take()
+            {
+                abandon(session, session.index, leg.socket, Connect::Abandoned);
             }
             while let Some(at) =
                 session.tries().and_then(|tries| tries.others.iter().position(|other| is_it(other.index)))
             {
                 let Some(other) = session.tries().map(|tries| tries.others.swap_remove(at)) else { break };
-                gone(session, other.index, Connect::Abandoned);
+                abandon(session, other.index, other.socket, Connect::Abandoned);
             }
             if !session.in_flight() {
                 self.try_next(key);
@@ -195,11 +197,11 @@ impl EventLoop {
 
 /// A session that ends while it connects.
 pub(super) fn give_up(session: &mut Session) {
-    if session.backend.take().is_some() {
-        gone(session, session.index, Connect::Abandoned);
+    if let Some(leg) = session.backend.take() {
+        abandon(session, session.index, leg.socket, Connect::Abandoned);
     }
     while let Some(other) = session.tries().and_then(|tries| tries.others.pop()) {
-        gone(session, other.index, Connect::Abandoned);
+        abandon(session, other.index, other.socket, Connect::Abandoned);
     }
 }
 
@@ -234,6 +236,12 @@ fn begin_attempt(session: &mut Session, index: u16, now: u64) {
     }
     session.index = index;
     session.attempt = session.attempt.wrapping_add(1).max(1);
+}
+
+/// Gives an attempt up. It may stand without our knowing: its backend is not to take it for an empty session.
+fn abandon(session: &Session, index: u16, socket: OwnedFd, how: Connect) {
+    socket::reset(socket);
+    gone(session, index, how);
 }
 
 /// Counts an attempt out.
