@@ -255,3 +255,21 @@ impl Random {
         (self.next() >> 11) % bound
     }
 }
+
+/// For what the whole process shares: its limits, its memory. `name` is the test's, below `forward::tests`.
+pub fn in_a_process_of_its_own(name: &str, test: impl Future<Output = ()>) {
+    const CHILD: &str = "VIPD_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(test);
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg(format!("forward::tests::{name}"))
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{output}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(output.contains("1 passed"), "the child ran no test: {output}");
+}

@@ -1,6 +1,5 @@
 //! Out of file descriptors: nobody spins, nothing breaks, and it goes on by itself.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
@@ -10,25 +9,12 @@ use tokio::net::TcpStream;
 use super::bench::*;
 use crate::observe::event::Kind;
 
-const CHILD: &str = "VIPD_TEST_FEW_DESCRIPTORS";
-
-/// In a process of its own, because the limit is the whole process's.
 #[test]
 fn out_of_descriptors_the_forwarder_neither_spins_nor_stops() {
-    if std::env::var_os(CHILD).is_none() {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", "--test-threads=1"])
-            .arg("forward::tests::shortage::out_of_descriptors_the_forwarder_neither_spins_nor_stops")
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        let output = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success(), "{output}{}", String::from_utf8_lossy(&child.stderr));
-        assert!(output.contains("1 passed"), "the child ran no test: {output}");
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(few_descriptors());
+    in_a_process_of_its_own(
+        "shortage::out_of_descriptors_the_forwarder_neither_spins_nor_stops",
+        few_descriptors(),
+    );
 }
 
 async fn few_descriptors() {
