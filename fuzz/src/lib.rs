@@ -28,6 +28,8 @@ pub const MOST_BYTES: usize = 64 * 1024;
 const MOST_TIME: Duration = Duration::from_millis(100);
 /// And for one with loops, unless they are refused for being endless: two lines of it make thousands of instances.
 const MOST_TIME_OF_LOOPS: Duration = Duration::from_secs(1);
+/// The quickest of so many counts: a busy machine, or one that is a guest on a busy machine, takes longer.
+const ATTEMPTS: usize = 5;
 /// Memory while one of these is read, above what there was before.
 const MOST_MEMORY: usize = 256 << 20;
 
@@ -139,14 +141,15 @@ impl Attempt {
     /// # Errors
     /// Which bound was broken, and by how much.
     pub fn load(&self) -> Result<Outcome, String> {
-        let before = COUNTING.start();
-        let start = processor_time();
-        let loaded = load(&[&self.path], &options());
-        let time = processor_time().saturating_sub(start);
-        let memory = COUNTING.most.load(Ordering::Relaxed).saturating_sub(before);
+        let Outcome { loaded, mut time, memory } = self.load_once();
         let loops = [b"~SEQ", b"~LST"].iter().any(|loops| self.bytes.windows(4).any(|part| part == *loops));
         let refused = loaded.diagnostics.iter().any(|finding| finding.code == "too-large");
         let most = if loops && !refused { MOST_TIME_OF_LOOPS } else { MOST_TIME };
+        for _ in 1..ATTEMPTS {
+            if time > most {
+                time = time.min(self.load_once().time);
+            }
+        }
         if !self.slow && self.bytes.len() <= MOST_BYTES && time > most {
             return Err(format!("{time:?} of the processor for {} bytes", self.bytes.len()));
         }
@@ -154,6 +157,17 @@ impl Attempt {
             return Err(format!("{} KiB of memory for {} bytes", memory / 1024, self.bytes.len()));
         }
         Ok(Outcome { loaded, time, memory })
+    }
+}
+
+impl Attempt {
+    fn load_once(&self) -> Outcome {
+        let before = COUNTING.start();
+        let start = processor_time();
+        let loaded = load(&[&self.path], &options());
+        let time = processor_time().saturating_sub(start);
+        let memory = COUNTING.most.load(Ordering::Relaxed).saturating_sub(before);
+        Outcome { loaded, time, memory }
     }
 }
 
@@ -171,7 +185,7 @@ fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
-/// Counts what is allocated.
+/// Counts what is allocated. There is one thread, so nothing is lost between reading a counter and writing it.
 pub struct Counting {
     now: AtomicUsize,
     most: AtomicUsize,
@@ -188,27 +202,37 @@ impl Counting {
         self.most.store(now, Ordering::Relaxed);
         now
     }
+
+    fn more(&self, size: usize) {
+        let now = self.now.load(Ordering::Relaxed).wrapping_add(size);
+        self.now.store(now, Ordering::Relaxed);
+        if now > self.most.load(Ordering::Relaxed) {
+            self.most.store(now, Ordering::Relaxed);
+        }
+    }
+
+    fn less(&self, size: usize) {
+        self.now.store(self.now.load(Ordering::Relaxed).wrapping_sub(size), Ordering::Relaxed);
+    }
 }
 
 // SAFETY: every call is handed to the system's allocator as it is; the counters allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = self.now.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        self.most.fetch_max(now, Ordering::Relaxed);
+        self.more(layout.size());
         // SAFETY: the caller keeps the promises of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let now = self.now.fetch_add(size, Ordering::Relaxed) + size;
-        self.most.fetch_max(now, Ordering::Relaxed);
-        self.now.fetch_sub(layout.size(), Ordering::Relaxed);
+        self.more(size);
+        self.less(layout.size());
         // SAFETY: the pointer came from `alloc` above with this layout.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        self.now.fetch_sub(layout.size(), Ordering::Relaxed);
+        self.less(layout.size());
         // SAFETY: the pointer came from `alloc` above with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }

@@ -25,8 +25,8 @@ const LINE_BYTES: usize = 16 << 10;
 const KEEPALIVED_LINE_BYTES: usize = 1023;
 /// Lines that a configuration may grow to through definitions and loops.
 const MOST_LINES: usize = 400_000;
-/// Characters that a configuration may grow to through definitions and loops.
-const MOST_CHARACTERS: usize = 5 << 20;
+/// Characters that a configuration may grow to through definitions and loops: 2800 large instances.
+const MOST_CHARACTERS: usize = 4_500_000;
 /// Characters that definitions may grow to without a loop, where the files are small, and for each byte of larger
 /// ones. Loops are written to make much of little; definitions that do are most often a mistake.
 const LEAST_GROWTH: usize = 1 << 20;
