@@ -146,7 +146,13 @@ impl<'a> Reader<'a> {
             }
             let raw = raw.trim_end_matches('\r');
             let Some(raw) = self.readable(file, number, raw, &mut lossy) else { continue };
-            let (chars, unterminated) = lexer::strip_comment(&lexer::chars(raw));
+            let all = lexer::chars(raw);
+            let (mut chars, unterminated) = lexer::strip_comment(&all);
+            // A definition goes on behind a `\` at the end of a comment too.
+            let last = lexer::trim(&all).last().filter(|last| last.value == '\\');
+            if chars.last() != last && (unfinished.is_some() || definition_start(&chars).is_some()) {
+                chars.extend(last);
+            }
             let line = Line { file: file.clone(), number, chars };
             if unterminated {
                 let quote = line.chars.iter().rposition(|c| c.value == '"').unwrap_or(0);
