@@ -433,8 +433,8 @@ fn transport(
     }
     if peers.is_empty() {
         let message = format!("instance {} has unicast words but no peers", meant.name.value);
-        let finding =
-            Diagnostic::warning("no-unicast-peer", &unicast.at, message).expected("at least one peer");
+        let code = if unicast.fault_without_peer { "fault-without-peer" } else { "no-unicast-peer" };
+        let finding = Diagnostic::warning(code, &unicast.at, message).expected("at least one peer");
         if unicast.fault_without_peer {
             diagnostics.push(finding.help("it stays in FAULT, as in keepalived"));
             let ttl = unicast.ttl.unwrap_or(255);
@@ -601,7 +601,7 @@ fn once(
     let ip = address.value.address.address;
     if !seen.insert(ip) {
         let message = format!("{ip} is written twice");
-        let finding = Diagnostic::warning("duplicate", &address.at, message);
+        let finding = Diagnostic::warning("counted-once", &address.at, message);
         diagnostics.push(finding.help(format!("the first counts{consequence}")));
         address.value.address.repeated = true;
     }

@@ -13,6 +13,7 @@ mod networks;
 pub(crate) fn check(config: &Config, diagnostics: &mut Diagnostics) {
     if let Ok(interfaces) = interfaces() {
         missing_interfaces(config, &interfaces, diagnostics);
+        missing_elsewhere(config, &interfaces, diagnostics);
     }
     networks::check(config, &networks::of_this_host(), diagnostics);
     for check in &config.checks {
@@ -55,6 +56,32 @@ fn missing_interfaces(config: &Config, present: &HashSet<String>, diagnostics: &
                     .push(finding.help("the instance waits in FAULT until it is there; see `ip link`"));
             }
         }
+    }
+}
+
+/// Those of routes, rules and settings that stand by themselves.
+fn missing_elsewhere(config: &Config, present: &HashSet<String>, diagnostics: &mut Diagnostics) {
+    let routes = config.instances.iter().flat_map(|i| &i.routes).chain(&config.static_routes);
+    let routes = routes.flat_map(|route| {
+        route.next_hops.iter().filter_map(|hop| hop.interface.as_ref()).map(|i| (i, &route.place))
+    });
+    let rules = config.instances.iter().flat_map(|i| &i.rules).chain(&config.static_rules);
+    let rules = rules.flat_map(|rule| {
+        [&rule.input_interface, &rule.output_interface].into_iter().flatten().map(|i| (i, &rule.place))
+    });
+    let fixed = config.static_addresses.iter().map(|fixed| (&fixed.address.interface, &fixed.address.place));
+    let groups = &config.announcement_groups;
+    let groups = groups.iter().flat_map(|group| group.interfaces.iter().map(|i| (i, &group.place)));
+    let is_missing = |interface: &String| !interface.is_empty() && !present.contains(interface);
+    for (interface, place) in routes.chain(rules).chain(fixed).chain(groups).filter(|(i, _)| is_missing(i)) {
+        let message = format!("this host has no interface {interface}");
+        let finding = Diagnostic::warning("interface-missing", &at(place), message);
+        diagnostics.push(finding.help("it takes effect when the interface is there; see `ip link`"));
+    }
+    for delay in config.link_delays.iter().filter(|delay| is_missing(&delay.interface)) {
+        let message = format!("this host has no interface {}", delay.interface);
+        let finding = Diagnostic::warning("interface-missing-for-delay", &at(&delay.place), message);
+        diagnostics.push(finding.help("the delay counts when the interface is there; see `ip link`"));
     }
 }
 

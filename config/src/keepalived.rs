@@ -31,6 +31,9 @@ pub(crate) fn load(
     }
     let pieces = reader.into_pieces();
     let statements = parser::parse(pieces, diagnostics);
+    let checker_scripts = parser::checker_scripts(&statements);
     let statements = parser::keep_meaning(statements, keywords::Context::Top, diagnostics);
     lower::lower(&statements, options, model, diagnostics);
+    model.shown.checker_scripts = checker_scripts;
+    model.shown.instances = model.instances.len();
 }

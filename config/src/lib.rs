@@ -29,7 +29,7 @@ mod iproute;
 mod keepalived;
 mod lint;
 mod places;
-mod scripts;
+pub mod scripts;
 mod time;
 mod toml;
 mod toml_writer;
@@ -62,6 +62,8 @@ pub struct LoadOptions {
     /// Look at the files of scripts, and leave out those that keepalived would not run: missing ones, and
     /// with `enable_script_security` those that others than root can change. For the daemon.
     pub judge_scripts: bool,
+    /// Keep tracked scripts that nothing tracks, for a test that judges them too.
+    pub keep_unused: bool,
     /// Where users are looked up. Default: on this host.
     pub users: users::Users,
     /// The default of `router_id`. Default: the name of this host.
@@ -109,10 +111,16 @@ pub fn matching_files(pattern: &Path) -> Vec<std::path::PathBuf> {
 /// TOML is known by its name (`.toml`) or by its tables, haproxy.cfg by its sections; anything else is
 /// read as keepalived.conf, several files as if the first included the others at its end.
 pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
+    let (config, diagnostics) = load_in_part(paths, options);
+    Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
+}
+
+/// As [`load`], with what can be understood of a configuration that cannot run, for those who judge on.
+pub fn load_in_part(paths: &[&Path], options: &LoadOptions) -> (ready::Config, Diagnostics) {
     let mut diagnostics = Diagnostics::default();
     let config = finish(read(paths, options, &mut diagnostics), options, &mut diagnostics);
     diagnostics.sort();
-    Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
+    (config, diagnostics)
 }
 
 /// The configuration of another router of the same addresses.
@@ -196,7 +204,10 @@ fn read(paths: &[&Path], options: &LoadOptions, diagnostics: &mut Diagnostics) -
 }
 
 /// Every default filled in, and the host asked what the options say.
-fn finish(model: Model, options: &LoadOptions, diagnostics: &mut Diagnostics) -> ready::Config {
+fn finish(mut model: Model, options: &LoadOptions, diagnostics: &mut Diagnostics) -> ready::Config {
+    if options.keep_unused {
+        model.checks.iter_mut().for_each(|check| check.only_if_used = false);
+    }
     let optional = model.checks.iter().filter(|c| c.only_if_used).map(|c| c.name.value.clone()).collect();
     let mut config = complete::complete(model, options.host_name(), &options.users, diagnostics);
     if options.judge_scripts {

@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ready::{Command, Config, Notify, Place, Probe};
+use crate::ready::{Command, Config, Notify, Place, Probe, Process};
 
 /// What keeps a script from being run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
+    /// Nothing.
     Fine,
+    /// There is no such file.
     Missing,
+    /// Its user may not execute this file.
     NotExecutable(PathBuf),
     /// This part of its real path can be written by others than root.
     Open(PathBuf),
@@ -31,6 +34,11 @@ struct Rules {
     security: bool,
     /// Links in their paths are kept, so they are judged too (`use_symlink_paths`).
     as_written: bool,
+}
+
+/// Judges the file of one script as the settings of its configuration want it.
+pub fn verdict_on(command: &Command, process: &Process) -> Verdict {
+    verdict(command, Rules { security: process.script_security, as_written: process.symlink_paths })
 }
 
 /// Leaves out what keepalived would not run. `optional`: checks that are removed, not refused.

@@ -3,16 +3,12 @@
 
 mod background;
 mod options;
-mod scripts;
+mod test;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use config::diagnostic::{Diagnostic, Diagnostics, Severity};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 
@@ -28,6 +24,7 @@ const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 mod exit {
     pub const FATAL: u8 = 1;
     pub const CANNOT_RUN: u8 = 2;
+    pub const NO_SUCH_INTERFACE: u8 = 4;
     pub const REPORTED: u8 = 5;
     /// Under `-t`; of a normal run the same number says that there is no file.
     pub const SCRIPT_SECURITY: u8 = 6;
@@ -91,7 +88,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         mask
     });
     let namespace = argument(Name::Namespace);
-    if let Some(Err(error)) = namespace.as_deref().map(process::enter_namespace) {
+    let test = last(Name::ConfigTest);
+    if test.is_none()
+        && let Some(Err(error)) = namespace.as_deref().map(process::enter_namespace)
+    {
         return refuse(&error.to_string());
     }
     let pattern = PathBuf::from(argument(Name::UseFile).unwrap_or_else(|| DEFAULT_FILE.to_owned()));
@@ -130,8 +130,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Without permission for more the limit stays as it was.
         let _ = setrlimit(Resource::RLIMIT_CORE, libc::RLIM_INFINITY, libc::RLIM_INFINITY);
     }
-    match last(Name::ConfigTest) {
-        Some(test) => config_test(&wanted, test.argument.as_deref().map(Path::new)),
+    match test {
+        Some(test) => test::run(&wanted, test.argument.as_deref().map(Path::new)),
         None => start(wanted, &given),
     }
 }
@@ -205,94 +205,19 @@ fn signal_number(name: &str) -> ExitCode {
 }
 
 impl Wanted {
-    fn load(&self, check_host: bool) -> config::Loaded {
-        let options = config::LoadOptions {
-            config_id: self.config_id.clone(),
-            check_host,
-            ..config::LoadOptions::default()
-        };
-        let files: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
-        config::load(&files, &options)
+    fn load(&self) -> config::Loaded {
+        let options =
+            config::LoadOptions { config_id: self.config_id.clone(), ..config::LoadOptions::default() };
+        config::load(&self.paths(), &options)
     }
-}
 
-/// `-t`: one line for each complaint, and what keepalived's exit code says of them.
-fn config_test(wanted: &Wanted, report: Option<&Path>) -> ExitCode {
-    let open = |path: &Path| {
-        let options = File::options().append(true).create(true).custom_flags(libc::O_NOFOLLOW).open(path);
-        options.map_err(|error| format!("Unable to open config-test log file {} - {error}", path.display()))
-    };
-    let mut report: Box<dyn Write> = match report.map(open) {
-        None => Box::new(io::stderr()),
-        Some(Ok(file)) => Box::new(file),
-        Some(Err(problem)) => return refuse(&problem),
-    };
-    let (text, code) = if wanted.files.is_empty() {
-        // keepalived 2.2.7 says so and is content.
-        (missing(&wanted.pattern), 0)
-    } else {
-        let loaded = wanted.load(true);
-        let (more, highest) = loaded.config.as_ref().map(scripts::complaints).unwrap_or_default();
-        let code = match test_result(&loaded.diagnostics, wanted.all_config) {
-            exit::CANNOT_RUN => exit::CANNOT_RUN,
-            code => code.max(highest),
-        };
-        (complaints(&loaded.diagnostics) + &more, code)
-    };
-    match report.write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::from(code),
-        Err(error) => refuse(&format!("Cannot write the report: {error}")),
+    fn paths(&self) -> Vec<&Path> {
+        self.files.iter().map(PathBuf::as_path).collect()
     }
 }
 
 fn missing(file: &Path) -> String {
     format!("Config files missing '{}'.\n", file.display())
-}
-
-/// Errors and warnings as keepalived shows them: `(FILE: Line N) text`.
-fn complaints(diagnostics: &Diagnostics) -> String {
-    let mut text = String::new();
-    for finding in diagnostics.iter().filter(|finding| finding.severity != Severity::Notice) {
-        let place = &finding.location.place;
-        text.push_str(&format!("({}: Line {}) ", place.file, place.line));
-        text.push_str(&finding.message);
-        if let Some(expected) = &finding.expected {
-            text.push_str(&format!("; expected {expected}"));
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// Findings about vipd or this host that keepalived's test does not have: they are shown, but a file that
-/// keepalived is content with still passes (`ExecStartPre=keepalived -t`).
-const OURS: [&str; 4] = ["not-supported-yet", "load-balancing", "script-missing", "include-missing"];
-
-/// 2 when a parameter is missing, 5 when anything else was reported, 0 otherwise.
-fn test_result(diagnostics: &Diagnostics, all_config: bool) -> u8 {
-    if diagnostics
-        .iter()
-        .any(|finding| finding.severity == Severity::Error && finding.code == "missing-parameter")
-    {
-        exit::CANNOT_RUN
-    } else if diagnostics.iter().any(is_keepalived_complaint) || (all_config && lacks_an_include(diagnostics))
-    {
-        exit::REPORTED
-    } else {
-        0
-    }
-}
-
-fn is_keepalived_complaint(finding: &Diagnostic) -> bool {
-    match finding.severity {
-        Severity::Error => true,
-        Severity::Warning => !OURS.contains(&finding.code),
-        Severity::Notice => false,
-    }
-}
-
-fn lacks_an_include(diagnostics: &Diagnostics) -> bool {
-    diagnostics.iter().any(|finding| finding.code == "include-missing")
 }
 
 fn start(wanted: Wanted, given: &[Given]) -> ExitCode {
@@ -314,8 +239,8 @@ fn start(wanted: Wanted, given: &[Given]) -> ExitCode {
     }
     // A shell or a unit of type forking sees the exit code of this process: what can be known is known before.
     if !wanted.foreground || wanted.all_config {
-        let diagnostics = wanted.load(false).diagnostics;
-        if diagnostics.has_errors() || (wanted.all_config && lacks_an_include(&diagnostics)) {
+        let diagnostics = wanted.load().diagnostics;
+        if diagnostics.has_errors() || (wanted.all_config && test::lacks_an_include(&diagnostics)) {
             eprint!("{}", diagnostics.render_human(false));
             return ExitCode::from(exit::CANNOT_RUN);
         }

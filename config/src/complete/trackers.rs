@@ -126,16 +126,15 @@ impl Rules {
         }
         for (interface, effect) in &meant.trackers.interfaces {
             if Some(interface.value.as_str()) == own {
-                if *effect != (Effect::Fault { reverse: false }) {
-                    let message = format!(
-                        "{} is the instance's own interface and tracked in any case",
-                        interface.value
-                    );
-                    let finding = Diagnostic::warning("own-interface", &interface.at, message);
-                    diagnostics.push(finding.help(
+                let message =
+                    format!("{} is the instance's own interface and tracked in any case", interface.value);
+                let at = &interface.at;
+                diagnostics.push(match *effect == (Effect::Fault { reverse: false }) {
+                    true => Diagnostic::notice("own-interface", at, message).help("the word can go"),
+                    false => Diagnostic::warning("own-interface", at, message).help(
                         "its weight is ignored, as in keepalived; a weight needs `track_primary = false` in TOML",
-                    ));
-                }
+                    ),
+                });
             } else if counts(*effect, owner, interface, diagnostics) {
                 let mut effect = *effect;
                 if fixed && without_weight(effect) != effect {

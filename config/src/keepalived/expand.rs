@@ -91,6 +91,7 @@ impl Reader<'_> {
         // A name and its braces are mostly longer than the value.
         let mut done: Vec<Char> = Vec::with_capacity(line.chars.len() + 8);
         let mut replaced = false;
+        let keyword = keyword(&line);
         let mut i = 0;
         while i < line.chars.len() {
             if done.len() > MOST_CHARACTERS {
@@ -107,7 +108,7 @@ impl Reader<'_> {
             };
             let width = line.chars[end - 1].column + line.chars[end - 1].width - c.column;
             let place = Char { width, ..c };
-            match self.look_up(&name, &line, place, scope) {
+            match self.look_up(&name, &line, &keyword, place, scope) {
                 Reference::Text(text) => {
                     replaced = true;
                     done.extend(text);
@@ -126,7 +127,7 @@ impl Reader<'_> {
                     done.extend(&line.chars[i..end]);
                 }
                 Reference::Unknown(name) => {
-                    self.unknown_definition(&name, &line, i, end);
+                    self.unknown_definition(&name, &line, &keyword, i, end);
                     done.extend(&line.chars[i..end]);
                 }
             }
@@ -211,7 +212,15 @@ impl Reader<'_> {
         self.feeding.pop();
     }
 
-    fn look_up(&mut self, name: &str, line: &Line, place: Char, scope: &Scope<'_>) -> Reference {
+    /// What a name stands for in a line that begins with this keyword.
+    fn look_up(
+        &mut self,
+        name: &str,
+        line: &Line,
+        keyword: &str,
+        place: Char,
+        scope: &Scope<'_>,
+    ) -> Reference {
         let text = |value: &str| {
             let mut chars = Vec::with_capacity(value.len());
             chars.extend(value.chars().map(|value| Char { value, meaning: Meaning::Literal, ..place }));
@@ -221,8 +230,7 @@ impl Reader<'_> {
             return text(value);
         }
         if let Some(definition) = self.definitions.get(name) {
-            let keyword = keyword(line);
-            if super::keywords::is_secret(&keyword) {
+            if super::keywords::is_secret(keyword) {
                 definition.place.iter().for_each(|value| self.diagnostics.hide(value.clone()));
             }
             return match definition.lines.as_slice() {
@@ -260,20 +268,26 @@ impl Reader<'_> {
         }
     }
 
-    fn unknown_definition(&mut self, name: &str, line: &Line, start: usize, end: usize) {
+    fn unknown_definition(&mut self, name: &str, line: &Line, keyword: &str, start: usize, end: usize) {
         if self.unknown.contains(name) || self.unknown.len() >= MOST_UNKNOWN {
             return;
         }
         let braced = line.chars[start + 1].value == '{';
-        let keyword = keyword(line);
         // In a command `$` may be meant for somebody else, and a password may begin with one.
-        if !braced && (super::keywords::is_script(&keyword) || super::keywords::is_secret(&keyword)) {
+        if !braced && (super::keywords::is_script(keyword) || super::keywords::is_secret(keyword)) {
             return;
         }
         self.unknown.insert(name.to_owned());
         let at = line.location(&line.chars[start..end]);
-        let finding = Diagnostic::warning("unknown-definition", &at, format!("`${name}` is not defined"));
-        self.diagnostics.push(finding.help(format!("it stays as written; define it before with `${name}=VALUE` at the start of a line, or fill the placeholder in")));
+        let quoted = line.chars[..start].iter().filter(|c| c.value == '"').count() % 2 == 1;
+        let (code, takes) = match braced && !quoted {
+            true => {
+                ("unfilled-placeholder", "it stays as written, and keepalived takes its braces for a block")
+            }
+            false => ("unknown-definition", "it stays as written"),
+        };
+        let finding = Diagnostic::warning(code, &at, format!("`${name}` is not defined"));
+        self.diagnostics.push(finding.help(format!("{takes}; define it before with `${name}=VALUE` at the start of a line, or fill the placeholder in")));
     }
 
     fn write_out_loop(&mut self, line: &Line, arguments: usize, scope: &Scope<'_>, depth: usize) {
@@ -313,6 +327,7 @@ impl Reader<'_> {
     }
 
     fn replace_arguments(&mut self, line: &Line, chars: &[Char], scope: &Scope<'_>) -> String {
+        let keyword = keyword(line);
         let mut text = String::new();
         let mut pending: Vec<(Vec<Char>, usize)> = vec![(chars.to_vec(), 0)];
         for _ in 0..MOST_STEPS {
@@ -324,7 +339,7 @@ impl Reader<'_> {
                     i += 1;
                     continue;
                 };
-                match self.look_up(&name, line, chars[i], scope) {
+                match self.look_up(&name, line, &keyword, chars[i], scope) {
                     Reference::Text(value) => {
                         pending.push((chars[end..].to_vec(), depth));
                         pending.push((value, depth + 1));
@@ -339,12 +354,13 @@ impl Reader<'_> {
     }
 }
 
-/// The word that a line begins with, as far as any keyword is long: it is asked for at every reference of lines
-/// that may be one word of 64 KiB.
+/// The word that a line begins with, as far as any keyword is long: lines may be one word of 64 KiB.
 fn keyword(line: &Line) -> String {
     const LONGEST: usize = 48;
     let letters = line.chars.iter().map(|c| c.value).skip_while(|c| *c == '"');
-    letters.take(LONGEST).take_while(|c| !c.is_whitespace() && *c != '"').collect()
+    let mut keyword = String::with_capacity(LONGEST);
+    keyword.extend(letters.take(LONGEST).take_while(|c| !c.is_whitespace() && *c != '"'));
+    keyword
 }
 
 /// A name that is used in a line, for another round of replacing.

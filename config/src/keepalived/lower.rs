@@ -159,7 +159,10 @@ impl Lower<'_> {
         let rest = &statement.parameters()[1..];
         let user = match (with_user, rest) {
             (_, []) => user,
-            (true, rest) => Some(self.user(rest, "the script is not run, as in keepalived")?),
+            (true, rest) => {
+                let help = "the script is not run, as in keepalived";
+                Some(self.user_or("unknown-notify-user", rest, help)?)
+            }
             (false, [first, ..]) => {
                 let finding = Diagnostic::warning(
                     "unquoted-arguments",

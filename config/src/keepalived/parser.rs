@@ -1,5 +1,6 @@
 //! From words and braces to statements and blocks, and every word that has no meaning here named once.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -271,6 +272,23 @@ fn words_behind(statement: &Statement, diagnostics: &mut Diagnostics) {
     diagnostics.push(
         finding.help("they are dropped, as keepalived does; write each directive on a line of its own"),
     );
+}
+
+/// Programs that virtual servers run. Load balancing itself has no meaning here.
+pub(super) fn checker_scripts(statements: &[Statement]) -> Vec<PathBuf> {
+    const SCRIPTS: [&str; 5] = ["misc_path", "notify_up", "notify_down", "quorum_up", "quorum_down"];
+    let mut programs = Vec::new();
+    let servers = statements.iter().filter(|statement| statement.keyword() == "virtual_server");
+    let mut open: Vec<_> = servers.filter_map(|server| server.block.as_ref()).collect();
+    while let Some(block) = open.pop() {
+        for statement in &block.statements {
+            let command = statement.parameter().filter(|_| SCRIPTS.contains(&statement.keyword()));
+            let program = command.and_then(|word| lexer::command_words(&word.text).into_iter().next());
+            programs.extend(program.map(PathBuf::from));
+            open.extend(&statement.block);
+        }
+    }
+    programs
 }
 
 fn unknown(statement: &Statement, context: Context, diagnostics: &mut Diagnostics) {

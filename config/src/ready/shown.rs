@@ -59,6 +59,10 @@ pub struct Shown {
     pub smtp_alert: [Option<bool>; 3],
     /// Path of `vrrp_notify_fifo`; another one is `notify_fifo`.
     pub vrrp_fifo: Option<PathBuf>,
+    /// Instances that were written, those that cannot run among them.
+    pub instances: usize,
+    /// Programs of `virtual_server`: its checks, and those that are told of changes.
+    pub checker_scripts: Vec<PathBuf>,
     /// `nftables` was written.
     pub nftables: bool,
     /// `vmac_prefix`
@@ -94,6 +98,8 @@ impl Default for Shown {
             script_user: None,
             smtp_alert: [None; 3],
             vrrp_fifo: None,
+            instances: 0,
+            checker_scripts: Vec::new(),
             nftables: false,
             vmac_prefix: None,
             weights: BTreeMap::new(),

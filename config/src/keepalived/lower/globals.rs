@@ -303,7 +303,10 @@ impl Lower<'_> {
         let user = match &statement.parameters()[1..] {
             // Only a user that was named before.
             [] => self.globals.script_user.clone(),
-            words => self.user(words, "the FIFO belongs to the daemon's user"),
+            words => {
+                let help = "the FIFO belongs to the daemon's user";
+                self.user_or("unknown-notify-user", words, help)
+            }
         };
         let index = usize::from(statement.keyword() == "vrrp_notify_fifo");
         self.repeated(statement, self.globals.fifos[index].path.clone().map(|p| p.at).as_ref());

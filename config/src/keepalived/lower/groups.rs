@@ -50,9 +50,6 @@ impl Lower<'_> {
                     (format!("there is no instance {}", member.value), meant)
                 } else if let Some(first) = grouped.insert(member.value.clone(), name.clone()) {
                     grouped.insert(member.value.clone(), first.clone());
-                    if first == *name {
-                        return false;
-                    }
                     (format!("instance {} is in group {first} already", member.value), None)
                 } else {
                     return true;

@@ -253,7 +253,8 @@ impl Lower<'_> {
             }
         };
         if let Some(before) = instance.first_state.as_ref().filter(|s| s.value == FirstState::Active) {
-            let finding = Diagnostic::warning("repeated", &statement.whole(), "`state` is written twice");
+            let finding =
+                Diagnostic::warning("ignored-repetition", &statement.whole(), "`state` is written twice");
             self.diagnostics.push(finding.help(format!("MASTER counts, at {}", before.at.place)));
             return;
         }
@@ -417,7 +418,7 @@ impl Lower<'_> {
             if !known.insert(peer.address) {
                 let message = format!("{} is a peer already", peer.address);
                 self.diagnostics
-                    .push(Diagnostic::warning("duplicate", &word.at, message).help("it is skipped"));
+                    .push(Diagnostic::warning("counted-once", &word.at, message).help("it is skipped"));
                 continue;
             }
             unicast.peers.push(Located::new(peer, address.at));
@@ -442,7 +443,7 @@ impl Lower<'_> {
         };
         if let Some(first) = slot {
             let message = format!("`{}` is written twice", statement.keyword());
-            let finding = Diagnostic::warning("repeated", &statement.whole(), message);
+            let finding = Diagnostic::warning("ignored-repetition", &statement.whole(), message);
             self.diagnostics.push(finding.help(format!("the first counts, at {}", first.place)));
             return;
         }

@@ -122,7 +122,7 @@ impl Lower<'_> {
             None => *slot = Some(located(word)),
             Some(first) => {
                 let message = format!("`{}` is written twice", statement.keyword());
-                let finding = Diagnostic::warning("repeated", &statement.whole(), message);
+                let finding = Diagnostic::warning("ignored-repetition", &statement.whole(), message);
                 self.diagnostics.push(finding.help(format!("the first counts, at {first}")));
             }
         }

@@ -31,7 +31,7 @@ impl Lower<'_> {
         if let Some(first) = self.tracked.get(&(kind, name.value.clone())) {
             let message = format!("`{}` {} is defined twice", statement.keyword(), name.value);
             let help = format!("the first counts, at {}", first.place.place);
-            self.diagnostics.push(Diagnostic::warning("duplicate", &name.at, message).help(help));
+            self.diagnostics.push(Diagnostic::warning("counted-once", &name.at, message).help(help));
             return None;
         }
         Some(name)

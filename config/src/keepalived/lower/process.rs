@@ -296,7 +296,7 @@ impl Lower<'_> {
             }
         }
         if names.is_empty() {
-            let finding = Diagnostic::warning("empty-group", block.at(), "`garp_group` without an interface");
+            let finding = Diagnostic::warning("no-members", block.at(), "`garp_group` without an interface");
             self.diagnostics.push(finding.help("it is removed, as in keepalived"));
             return;
         }

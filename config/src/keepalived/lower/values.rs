@@ -196,6 +196,11 @@ impl Lower<'_> {
 
     /// `USER [GROUP]`; also `USER:GROUP` in one word.
     pub(super) fn user(&mut self, words: &[Word], otherwise: &str) -> Option<User> {
+        self.user_or("unknown-user", words, otherwise)
+    }
+
+    /// As [`Self::user`], with the code of the finding when there is no such user.
+    pub(super) fn user_or(&mut self, code: &'static str, words: &[Word], otherwise: &str) -> Option<User> {
         let word = words.first()?;
         let (name, group) = match word.text.split_once(':') {
             Some((name, group)) => (name, Some(group)),
@@ -204,7 +209,7 @@ impl Lower<'_> {
         match self.options.users.find(name, group) {
             Ok(user) => Some(user),
             Err(reason) => {
-                let finding = Diagnostic::warning("unknown-user", &word.at, reason);
+                let finding = Diagnostic::warning(code, &word.at, reason);
                 self.diagnostics
                     .push(finding.expected("a user and, maybe, a group of this host").help(otherwise));
                 None
