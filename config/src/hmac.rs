@@ -11,54 +11,53 @@ const LENGTH: std::ops::RangeInclusive<usize> = 32..=64;
 const LARGEST_FILE: u64 = 4096;
 
 /// `hex:` and digits, or text.
-pub(crate) fn secret(value: &[u8], at: &Location, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// Why it is no key.
+pub(crate) fn secret(value: &[u8], at: &Location) -> Result<Vec<u8>, Box<Diagnostic>> {
     let secret = match value.strip_prefix(b"hex:") {
-        Some(digits) => match from_hexadecimal(digits) {
-            Some(secret) => secret,
-            None => {
-                diagnostics.push(Diagnostic::error("hmac", at, "the key is not hexadecimal"));
-                return None;
-            }
-        },
+        Some(digits) => from_hexadecimal(digits)
+            .ok_or_else(|| Box::new(Diagnostic::error("hmac", at, "the key is not hexadecimal")))?,
         None => value.to_vec(),
     };
-    of_length(secret, at, diagnostics)
+    of_length(secret, at)
 }
 
 /// The key, if it is neither too short nor too long.
-pub(crate) fn of_length(secret: Vec<u8>, at: &Location, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
+pub(crate) fn of_length(secret: Vec<u8>, at: &Location) -> Result<Vec<u8>, Box<Diagnostic>> {
     if !LENGTH.contains(&secret.len()) {
         let message = format!("a key of {} bytes", secret.len());
-        diagnostics.push(Diagnostic::error("hmac", at, message).expected("32 to 64 bytes"));
-        return None;
+        return Err(Box::new(Diagnostic::error("hmac", at, message).expected("32 to 64 bytes")));
     }
-    Some(secret)
+    Ok(secret)
 }
 
 /// A file that holds either form; newlines at its end do not count.
-pub(crate) fn from_file(path: &Path, at: &Location, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// Why there is no key in it.
+pub(crate) fn from_file(
+    path: &Path,
+    at: &Location,
+    diagnostics: &mut Diagnostics,
+) -> Result<Vec<u8>, Box<Diagnostic>> {
     let read = std::fs::metadata(path).and_then(|about| {
         if !about.is_file() || about.len() > LARGEST_FILE {
             return Err(std::io::Error::other("not a file of at most 4096 bytes"));
         }
         Ok((about.permissions().mode(), std::fs::read(path)?))
     });
-    let (mode, bytes) = match read {
-        Ok(read) => read,
-        Err(error) => {
-            let message = format!("cannot read the key file {}: {error}", path.display());
-            let finding = Diagnostic::error("hmac", at, message);
-            diagnostics.push(finding.expected("a file with a key of 32 to 64 bytes"));
-            return None;
-        }
-    };
+    let (mode, bytes) = read.map_err(|error| {
+        let message = format!("cannot read the key file {}: {error}", path.display());
+        Box::new(Diagnostic::error("hmac", at, message).expected("a file with a key of 32 to 64 bytes"))
+    })?;
     if mode & 0o077 != 0 {
         let message = format!("the key file {} is open to its group or to others", path.display());
         let finding = Diagnostic::warning("hmac-key-file", at, message);
         diagnostics.push(finding.help(format!("chmod 600 {}", path.display())));
     }
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
-    secret(&bytes[..end], at, diagnostics)
+    secret(&bytes[..end], at)
 }
 
 /// Pairs of digits.

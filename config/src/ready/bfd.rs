@@ -56,7 +56,7 @@ pub struct TrackBfd {
 pub struct Hmac {
     /// Each once.
     pub keys: Vec<HmacKey>,
-    /// Id of the key that we sign with; it is among `keys`.
+    /// Id of the key that we sign with, 0 for none; unless it is among `keys` the instance stays in FAULT.
     pub active_key: u8,
     /// How old a sequence number may be: 1–300 s. Default 3 whole advert intervals, 5–300 s.
     pub time_window: Duration,

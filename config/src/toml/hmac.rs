@@ -5,6 +5,7 @@ use toml::de::DeValue;
 
 use std::time::Duration;
 
+use crate::diagnostic::Diagnostic;
 use crate::hmac;
 use crate::ready::{Hmac, HmacKey, HmacMode};
 
@@ -23,14 +24,17 @@ impl Door<'_> {
                 keys.push(key);
             }
         }
-        let active_key = self.integer::<u8>(&mut table, "active_key", 1..=255);
+        let active_key = self.integer::<u8>(&mut table, "active_key", 0..=255);
         if active_key.is_none() && !table.has("active_key") {
             self.missing(&table, "active_key", "the id of the key that we sign with");
         }
         if let Some(active) =
             active_key.as_ref().filter(|active| keys.iter().all(|key| key.id != active.value))
         {
-            self.refuse(&active.at, format!("there is no key {}", active.value), "the id of one of `keys`");
+            let message = format!("there is no key {}", active.value);
+            let finding = Diagnostic::warning("hmac-without-active-key", &active.at, message);
+            self.diagnostics
+                .push(finding.expected("the id of one of `keys`").help("the instance stays in FAULT"));
         }
         let window = Duration::from_secs(1)..=Duration::from_secs(300);
         let time_window =
@@ -65,20 +69,21 @@ impl Door<'_> {
         let file = self.path(&mut table, "file");
         let at = table.at.clone();
         let secret = match (text, digits, &file) {
-            (Some(text), None, None) => hmac::of_length(text.value.into_bytes(), &text.at, self.diagnostics),
+            (Some(text), None, None) => hmac::of_length(text.value.into_bytes(), &text.at),
             (None, Some(digits), None) => match hmac::from_hexadecimal(digits.value.as_bytes()) {
-                Some(secret) => hmac::of_length(secret, &digits.at, self.diagnostics),
+                Some(secret) => hmac::of_length(secret, &digits.at),
                 None => {
-                    self.refuse(&digits.at, "not hexadecimal", "64 to 128 digits");
-                    None
+                    let finding = Diagnostic::error("invalid-value", &digits.at, "not hexadecimal");
+                    Err(Box::new(finding.expected("64 to 128 digits")))
                 }
             },
             (None, None, Some(file)) => hmac::from_file(&file.value, &file.at, self.diagnostics),
             _ => {
-                self.refuse(&at, "not one secret", "one of `secret`, `secret_hex` and `file`");
-                None
+                let finding = Diagnostic::error("invalid-value", &at, "not one secret");
+                Err(Box::new(finding.expected("one of `secret`, `secret_hex` and `file`")))
             }
         };
+        let secret = secret.map_err(|finding| self.diagnostics.push(*finding)).ok();
         self.finish(table);
         Some(HmacKey { id: id?.value, secret: secret?, file: file.map(|file| file.value) })
     }

@@ -1,10 +1,12 @@
-//! `auth_hmac`: keys and how they are used. Whatever is wrong with it is an error, so that an instance
-//! never runs unsigned that was meant to be signed.
+//! `auth_hmac`: keys and how they are used.
+//!
+//! A key that cannot be used is left out with a warning, as in keepalived 2.4. When it is the active one the
+//! instance stays in FAULT: keepalived would send its adverts unsigned.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::hmac;
 use crate::model::Instance;
 use crate::ready::{Hmac, HmacKey, HmacMode};
@@ -67,13 +69,12 @@ impl Lower<'_> {
         if !there {
             let at = active.as_ref().map_or(block.at().clone(), |(_, statement)| statement.whole());
             let message = format!("instance {}: no key that is active", instance.name.value);
-            let finding = Diagnostic::error("hmac-without-active-key", &at, message);
+            let finding = Diagnostic::warning("hmac-without-active-key", &at, message);
             self.diagnostics.push(
                 finding
                     .expected("`active_key ID` with the id of a `key`")
-                    .help("keepalived would run it unsigned; vipd does not start with it"),
+                    .help("it stays in FAULT; keepalived would run it unsigned"),
             );
-            return;
         }
         if instance.hmac.is_some() {
             self.repeated(block, Some(block.at()));
@@ -83,14 +84,15 @@ impl Lower<'_> {
     }
 
     fn hmac_error(&mut self, word: &Word, what: &str) {
-        self.diagnostics.push(Diagnostic::error("hmac", &word.at, what.to_owned()));
+        let finding = Diagnostic::warning("hmac", &word.at, what.to_owned());
+        self.diagnostics.push(finding.help("the line is ignored"));
     }
 
     fn key_id(&mut self, word: &Word) -> Option<u8> {
         let id = word.text.parse::<u8>().ok().filter(|id| *id > 0);
         if id.is_none() {
-            let finding = Diagnostic::error("hmac", &word.at, "this is no id of a key");
-            self.diagnostics.push(finding.expected("a number from 1 to 255"));
+            let finding = Diagnostic::warning("hmac", &word.at, "this is no id of a key");
+            self.diagnostics.push(finding.expected("a number from 1 to 255").help("the line is ignored"));
         }
         id
     }
@@ -107,8 +109,15 @@ impl Lower<'_> {
             Some(path) => {
                 (hmac::from_file(path.as_ref(), &value.at, self.diagnostics), Some(PathBuf::from(path)))
             }
-            None => (hmac::secret(value.text.as_bytes(), &value.at, self.diagnostics), None),
+            None => (hmac::secret(value.text.as_bytes(), &value.at), None),
         };
-        Some(HmacKey { id, secret: secret?, file })
+        match secret {
+            Ok(secret) => Some(HmacKey { id, secret, file }),
+            Err(finding) => {
+                let finding = Diagnostic { severity: Severity::Warning, ..*finding };
+                self.diagnostics.push(finding.help("the key is left out"));
+                None
+            }
+        }
     }
 }
