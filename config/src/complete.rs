@@ -66,6 +66,7 @@ pub(crate) fn complete(
     diagnostics: &mut Diagnostics,
 ) -> Config {
     validate::names(&model, diagnostics);
+    validate::sessions(&model, diagnostics);
     let only_if_used = model.checks.iter().filter(|c| c.only_if_used).map(|c| c.name.value.clone()).collect();
     let trackers = trackers::Rules::new(&model);
     let checks: Vec<Check> = model.checks.into_iter().map(check).collect();

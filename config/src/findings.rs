@@ -91,6 +91,7 @@ const SECTIONS: &[Section] = &[
             ("group-preemption", "some members of a group preempt and some do not"),
             ("group-priorities", "members of a group with different priorities on one host"),
             ("group-states", "some members of a group begin as MASTER and some as BACKUP"),
+            ("link-local-neighbor", "a BFD session with a link-local neighbour, which needs an interface"),
             ("max-hops", "`max_hops` of a BFD session does not fit its TTL"),
             ("missing-file", "a tracked file without its path"),
             ("missing-neighbor", "a BFD session without its neighbour"),

@@ -292,6 +292,23 @@ fn share_a_peer(a: &Instance, b: &Instance) -> bool {
     peers(a).iter().any(|peer| of_b.contains(peer))
 }
 
+/// BFD names no interface, so a link-local neighbour cannot be sent to: keepalived 2.2.7 runs the session, and it stays
+/// down.
+pub(crate) fn sessions(model: &Model, diagnostics: &mut Diagnostics) {
+    for session in &model.bfd {
+        if let IpAddr::V6(address) = session.neighbor
+            && address.is_unicast_link_local()
+        {
+            let message = format!("BFD session {}: the neighbour {address} is link-local", session.name);
+            let at = Location { place: session.place.clone(), length: 1 };
+            let finding = Diagnostic::warning("link-local-neighbor", &at, message);
+            diagnostics.push(finding.expected("an address that needs no interface").help(
+                "a session names no interface, so it stays down, as in keepalived; use a global or unique local address",
+            ));
+        }
+    }
+}
+
 /// Reports the checks that nothing uses, and leaves out those that are not run then.
 pub(crate) fn use_of_checks(
     config: &mut Config,

@@ -205,6 +205,10 @@ const TOP: &[Keyword] = &[
     word("include_check", Meaning),
 ];
 
+const ALWAYS_BY_INDEX: &str = "an interface is matched by its index with and without it; keepalived takes the name for \
+    link-local addresses with `dont_track_primary`, where the interface may come back with another index, which is \
+    followed here";
+
 const GLOBAL: &[Keyword] = &[
     word("router_id", Meaning),
     block("notification_email", Meaning, Context::Entries),
@@ -259,7 +263,7 @@ const GLOBAL: &[Keyword] = &[
     word("nftables", Meaning),
     word("nftables_priority", Meaning),
     word("nftables_counters", Meaning),
-    word("nftables_ifindex", Meaning),
+    word("nftables_ifindex", Differs(ALWAYS_BY_INDEX)),
     word("vmac_prefix", Meaning),
     word("vmac_addr_prefix", Meaning),
     word("script_user", Meaning),

@@ -371,7 +371,7 @@ pub struct Firewall {
     pub priority: i32,
     /// Each rule counts.
     pub counters: bool,
-    /// Interfaces by index, not by name.
+    /// For the data dump (`nftables_ifindex`): interfaces are matched by index in any case.
     pub by_index: bool,
 }
 

@@ -6,7 +6,7 @@ use super::super::exit;
 
 /// Warnings that keepalived 2.2.7 does not have: they are shown, but a file that it is content with still passes
 /// (`ExecStartPre=keepalived -t`). Each with what keepalived does instead.
-const NOT_KEEPALIVEDS: [(&str, &str); 27] = [
+const NOT_KEEPALIVEDS: [(&str, &str); 28] = [
     ("address-in-two-instances", "it does not compare the addresses of instances"),
     ("authentication-without-type", "it takes no password without a type, silently"),
     ("condition-without-id", "it drops the line silently"),
@@ -15,6 +15,7 @@ const NOT_KEEPALIVEDS: [(&str, &str); 27] = [
     ("fifo-script-without-fifo", "it drops the script silently"),
     ("include-missing", "it names the file and goes on; with -e or `include_check` it complains"),
     // Its own complaints about virtual servers (protocol, scheduler, ports) are missing here for the same reason.
+    ("link-local-neighbor", "it runs the session, which stays down"),
     ("load-balancing", "it does that work; vipd leaves it to its own forwarder"),
     ("no-members", "it drops the group silently"),
     ("not-supported-yet", "it supports the word"),
