@@ -210,6 +210,21 @@ fn who_is_beaten_takes_the_others_along_and_they_release() {
 }
 
 #[test]
+fn a_fault_of_one_backup_stops_the_other_backups() {
+    let mut lan = Lan::started(&[&[150, 150], &[100, 100]]);
+    let now = lan.now;
+    let host = &mut lan.hosts[1];
+    assert!(host.are(Backup));
+    host.fault(now, 1, true);
+    assert!(host.are(Initialize), "{:?}", host.states());
+    // Nobody had anything to release.
+    let said: Vec<_> = host.take_said();
+    let faults = [1, 0]
+        .map(|member| (member, Output::Transition { from: Backup, to: Initialize, reason: Reason::Fault }));
+    assert_eq!(said, faults);
+}
+
+#[test]
 fn a_fault_of_one_stops_all_and_all_release() {
     let mut lan = Lan::started(&[&[150, 150], &[100, 100]]);
     assert!(lan.hosts[0].are(Active) && lan.hosts[1].are(Backup));
