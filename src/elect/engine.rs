@@ -189,7 +189,7 @@ struct Loop {
     link_delays: LinkDelays,
     /// Of the advert sockets, in octets.
     receive_buffer: Option<u32>,
-    _igmp: Option<LocalReportsOff>,
+    igmp: Option<LocalReportsOff>,
     bfd: HashMap<String, BfdVerdict>,
     virtual_addresses: HashSet<IpAddr>,
     /// Addresses of more than one instance, now or since a reload moved them.
@@ -243,7 +243,7 @@ impl Loop {
             verdicts,
             link_delays: LinkDelays::default(),
             receive_buffer: config.engine.receive_buffer,
-            _igmp: None,
+            igmp: None,
             bfd: HashMap::new(),
             virtual_addresses: HashSet::new(),
             shared_addresses: HashSet::new(),
@@ -284,7 +284,7 @@ impl Loop {
         }
         if config.engine.disable_local_igmp {
             match LocalReportsOff::new() {
-                Ok(off) => self._igmp = Some(off),
+                Ok(off) => self.igmp = Some(off),
                 Err(error) => {
                     let text = format!("IGMP reports for local groups cannot be turned off: {error}");
                     self.events.send(Kind::Notice { text });

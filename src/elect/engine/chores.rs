@@ -64,6 +64,8 @@ impl Loop {
     pub(super) fn say_farewell(&mut self) -> bool {
         if self.farewell == Farewell::NotYet && !self.statics.is_busy() {
             self.farewell = Farewell::UnderWay;
+            // Not with the rest of the loop, when the process may be gone.
+            self.igmp = None;
             let (entries, addresses) = self.statics_farewell();
             let hold = self.hold.clone();
             self.start_chore(async move {
