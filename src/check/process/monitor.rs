@@ -102,6 +102,11 @@ impl Monitor {
                 None
             }
         };
+        self.follow(connector.map(|connector| move |events: &mut Vec<Event>| connector.read(events)));
+    }
+
+    /// Reads events until nobody wants anything any more.
+    fn follow(&self, mut source: Option<impl FnMut(&mut Vec<Event>) -> io::Result<()>>) {
         let mut events = Vec::new();
         // What happened before we listened.
         let mut look_again = true;
@@ -123,8 +128,8 @@ impl Monitor {
                     warn!(%error, "/proc not read");
                 }
             }
-            match &connector {
-                Some(connector) => match connector.read(&mut events) {
+            match &mut source {
+                Some(read) => match read(&mut events) {
                     Ok(()) => {}
                     Err(error) => {
                         look_again = true;
@@ -219,4 +224,50 @@ pub(super) fn count(proc: &Path, wanted: &ProcessProbe) -> u32 {
     let mut wishes = [Wish { wanted: wanted.clone(), alive: HashSet::new(), count }];
     scan(&mut wishes, proc).unwrap();
     *counted.borrow()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(proc: &Path, pid: Pid, name: &str) {
+        let directory = proc.join(pid.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("stat"), format!("{pid} ({name}) S 1 {pid} {pid} 0 -1\n")).unwrap();
+        std::fs::write(directory.join("cmdline"), format!("{name}\0")).unwrap();
+    }
+
+    /// The kernel says ENOBUFS instead of what happened: one has begun, one has ended.
+    #[test]
+    fn after_lost_events_proc_is_looked_through_again() {
+        let proc = tempfile::tempdir().unwrap();
+        let path = proc.path().to_owned();
+        show(&path, 10, "haproxy");
+        show(&path, 11, "haproxy");
+        let (count, counted) = watch::channel(0);
+        let wanted = ProcessProbe { name: "haproxy".to_owned(), quorum: 1, ..ProcessProbe::default() };
+        let wish = Wish { wanted, alive: HashSet::new(), count };
+        let table = Table { wishes: vec![wish], ..Table::default() };
+        let monitor =
+            Monitor { table: Mutex::new(table), events: EventSender::channel(1).0, proc: path.clone() };
+        let mut seen = Vec::new();
+        let mut counted = Some(counted);
+        monitor.follow(Some(|_: &mut Vec<Event>| {
+            seen.push(counted.as_ref().map(|counted| *counted.borrow()));
+            match seen.len() {
+                1 => {
+                    show(&path, 12, "haproxy");
+                    show(&path, 13, "haproxy");
+                    std::fs::remove_dir_all(path.join("10")).unwrap();
+                    Ok(())
+                }
+                2 => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+                _ => {
+                    counted = None;
+                    Ok(())
+                }
+            }
+        }));
+        assert_eq!(seen, [Some(2), Some(2), Some(3)]);
+    }
 }
