@@ -37,6 +37,8 @@ pub struct Router {
     pub password: Option<String>,
     /// Own address and the peer's.
     pub unicast: Option<(String, String)>,
+    /// `state MASTER`: with priority 255 it does not listen first.
+    pub start_active: bool,
     /// Let a lower priority stay active.
     pub nopreempt: bool,
     /// `vrrp_strict`.
@@ -49,8 +51,9 @@ impl Router {
     /// The instance in keepalived's language.
     pub fn keepalived_conf(&self) -> String {
         let strict = if self.strict { "  vrrp_strict\n" } else { "" };
+        let state = if self.start_active { "MASTER" } else { "BACKUP" };
         let mut text = format!(
-            "global_defs {{\n  router_id LAB\n{strict}}}\nvrrp_instance VI_1 {{\n  state BACKUP\n  interface eth0\n",
+            "global_defs {{\n  router_id LAB\n{strict}}}\nvrrp_instance VI_1 {{\n  state {state}\n  interface eth0\n",
         );
         text += &format!(
             "  version {}\n  virtual_router_id {}\n  priority {}\n",

@@ -48,7 +48,12 @@ pub struct Bed {
 impl Bed {
     /// Builds a lab and starts to watch this address.
     pub fn new(address: &str, step: Duration) -> Self {
-        let lab = Lab::new(&[]);
+        Self::with(address, step, &[])
+    }
+
+    /// With more hosts.
+    pub fn with(address: &str, step: Duration, others: &[&'static str]) -> Self {
+        let lab = Lab::new(others);
         let ip: IpAddr = address.parse().expect("an address");
         Self {
             capture: Capture::start(&lab),
@@ -147,6 +152,8 @@ pub struct Row {
     pub password: Option<&'static str>,
     /// To the peer instead of the group.
     pub unicast: bool,
+    /// A third router's host beside lb1 and lb2.
+    pub third: bool,
     /// More lines of the instance for each daemon, in keepalived's language.
     pub extra: fn(Kind) -> &'static str,
 }
@@ -161,6 +168,7 @@ impl Row {
             addresses: vec!["10.77.0.100/24".to_owned()],
             password: None,
             unicast: false,
+            third: false,
             extra: |_| "",
         }
     }
@@ -198,6 +206,7 @@ impl Row {
             unicast: self.unicast.then(|| {
                 if self.is_ipv6() { (host.ipv6(), other.ipv6()) } else { (host.ipv4(), other.ipv4()) }
             }),
+            start_active: false,
             nopreempt: false,
             strict: false,
             extra: String::new(),

@@ -74,8 +74,7 @@ struct Told {
 /// Builds all labs first and tears them down last: for both the kernel takes a lock that every change
 /// of an address waits for, in whatever namespace.
 fn tell_together(jobs: Vec<Job>) -> Vec<(Job, Result<(), Told>)> {
-    let beds: Vec<Mutex<Bed>> =
-        jobs.iter().map(|job| Mutex::new(Bed::new(job.row.watched(), job.row.step()))).collect();
+    let beds: Vec<Mutex<Bed>> = jobs.iter().map(|job| Mutex::new(bed(job.row))).collect();
     beds[0].lock().expect("not poisoned").lab.wait_for_calm();
     let results: Vec<_> = thread::scope(|scope| {
         let tellers: Vec<_> = jobs
@@ -86,6 +85,11 @@ fn tell_together(jobs: Vec<Job>) -> Vec<(Job, Result<(), Told>)> {
         tellers.into_iter().map(|teller| teller.join().expect("panics are caught")).collect()
     });
     jobs.into_iter().zip(results).collect()
+}
+
+fn bed(row: &Row) -> Bed {
+    let others: &[&'static str] = if row.third { &["lb3"] } else { &[] };
+    Bed::with(row.watched(), row.step(), others)
 }
 
 fn tell_one(job: &Job, bed: &mut Bed) -> Result<(), Told> {

@@ -121,6 +121,21 @@ impl Capture {
         mine.cloned().collect()
     }
 
+    /// Every frame so far, from the Ethernet header on.
+    pub fn frames(&self) -> Vec<Vec<u8>> {
+        let file = std::fs::read(&self.file).expect("the capture's own file");
+        let mut rest = file.get(24..).unwrap_or_default();
+        let mut frames = Vec::new();
+        while let Some((head, behind)) = rest.split_at_checked(16) {
+            let length = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+            // The last one may be on its way.
+            let Some((frame, behind)) = behind.split_at_checked(length) else { break };
+            frames.push(frame.to_vec());
+            rest = behind;
+        }
+        frames
+    }
+
     /// All announcements so far.
     pub fn announcements(&self) -> Vec<Announcement> {
         self.seen().announcements.clone()

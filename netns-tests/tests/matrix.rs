@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use netns_tests::peer::Kind::{self, Frr, Keepalived, Vipd};
+use netns_tests::peer::Peer;
 use netns_tests::story::{
     Actor, Bed, Row, Side, Story, bad_neighbour, elections, limit, no_preemption, none_missing,
     schedule_kept, split, tell,
 };
 use netns_tests::wire::Advert;
-use netns_tests::{Outcome, criteria, enabled, ensure, now, wait_for, wait_until};
+use netns_tests::{Outcome, Stamp, criteria, enabled, ensure, now, wait_for, wait_until};
 
 const BOTH_WAYS: [(Kind, Kind); 2] = [(Vipd, Keepalived), (Keepalived, Vipd)];
 const ALL: [(&str, Story); 4] =
@@ -105,6 +106,146 @@ fn i_8_unicast_version_2_version_3_and_ipv6() {
             Row { unicast: true, addresses: vec!["fd77::100/64".to_owned()], ..Row::new("I-8 IPv6") },
         ];
         tell(&rows, &BOTH_WAYS, &[("S1-S4", elections), ("S5", split)], false);
+    }
+}
+
+/// RFC 9568 sums a version 3 advert over IPv4 without a pseudo-header, keepalived with one: it discards those of ours that
+/// are summed so, and ours hears both.
+#[test]
+fn i_10_checksum_of_the_message_alone() {
+    fn deaf(bed: &mut Bed, row: &Row, better: Kind, worse: Kind) -> Outcome {
+        let mut worse = Actor::new(bed, row, Side::Worse, worse, 100);
+        let mut better = Actor::new(bed, row, Side::Better, better, 200);
+        let down = worse.router.down(row.interval);
+        let started = worse.start(bed);
+        worse.first_advert(bed, started, limit(down))?;
+        let started = better.start(bed);
+        let first = better.first_advert(bed, started, limit(down))?;
+        if worse.kind == Vipd {
+            wait_until("ours yields to what it hears", Duration::from_secs(3), || !worse.holds(bed))?;
+            wait_for("a few adverts", limit(3 * row.interval), || {
+                (better.adverts(bed, first.at).len() >= 3).then_some(())
+            })?;
+            ensure(better.holds(bed) && !worse.holds(bed), || "one was expected to be active".to_owned())?;
+            return criteria::nothing_discarded(worse.peer(), bed.host(Side::Worse));
+        }
+        bed.splits.push((first.at, None));
+        // keepalived's own adverts end with each that it discards (H-2); it keeps the address.
+        wait_for("ours goes on sending", limit(4 * row.interval), || {
+            (better.adverts(bed, first.at).len() >= 4).then_some(())
+        })?;
+        ensure(worse.holds(bed) && better.holds(bed), || "both were expected to be active".to_owned())?;
+        schedule_kept(bed, &better, first.at, row.interval)?;
+        let log = worse.peer().process.output();
+        ensure(log.contains("Invalid VRRPv3 checksum"), || format!("keepalived says nothing:\n{log}"))
+    }
+    if enabled(&["keepalived"]) {
+        let alone = |kind| if kind == Vipd { "  v3_checksum_as_v2\n" } else { "" };
+        let row = Row { extra: alone, interval: Duration::from_millis(500), ..Row::new("I-10") };
+        tell(&[row], &BOTH_WAYS, &[("S1", deaf)], false);
+    }
+}
+
+/// The address owner (`state MASTER`, priority 255) does not listen first.
+#[test]
+fn i_14_an_owner_is_active_at_once() {
+    fn at_once(bed: &mut Bed, row: &Row, owner: Kind, worse: Kind) -> Outcome {
+        let mut worse = Actor::new(bed, row, Side::Worse, worse, 100);
+        let mut owner = Actor::new(bed, row, Side::Better, owner, 255);
+        owner.router.start_active = true;
+        let started = worse.start(bed);
+        worse.first_advert(bed, started, limit(worse.router.down(row.interval)))?;
+        let started = owner.start(bed);
+        let first = owner.first_advert(bed, started, limit(Duration::ZERO))?;
+        criteria::within("S1 the owner", started, first.at, Duration::ZERO, Duration::from_millis(500))?;
+        ensure(first.priority == 255, || format!("{first:?}"))?;
+        wait_until("S2 the other yields", Duration::from_secs(2), || owner.holds(bed) && !worse.holds(bed))?;
+        let asked = now();
+        owner.peer().stop()?;
+        worse.first_advert(bed, asked, limit(worse.router.skew(row.interval)))?;
+        criteria::nothing_discarded(worse.peer(), bed.host(Side::Worse))?;
+        worse.finish(bed, row, false)?;
+        criteria::one_holder(bed, row.interval)
+    }
+    /// An operator's mistake. RFC 9568's erratum 8298 lets the lower address yield; keepalived 2.2.7 makes itself no owner.
+    fn both(bed: &mut Bed, row: &Row, higher: Kind, lower: Kind) -> Outcome {
+        let mut lower = Actor::new(bed, row, Side::Worse, lower, 255);
+        let mut higher = Actor::new(bed, row, Side::Better, higher, 255);
+        lower.router.start_active = true;
+        higher.router.start_active = true;
+        let started = lower.start(bed);
+        lower.first_advert(bed, started, limit(Duration::ZERO))?;
+        let started = higher.start(bed);
+        let first = higher.first_advert(bed, started, limit(Duration::ZERO))?;
+        bed.splits.push((first.at, Some(first.at + 2 * row.interval)));
+        wait_until("one of them yields", limit(2 * row.interval), || lower.holds(bed) != higher.holds(bed))?;
+        let seen = now();
+        wait_for("a few intervals", limit(5 * row.interval), || {
+            let sent = lower.adverts(bed, seen).len() + higher.adverts(bed, seen).len();
+            (sent >= 4).then_some(())
+        })?;
+        let ours = if lower.kind == Vipd { &lower } else { &higher };
+        ensure(higher.holds(bed) && !lower.holds(bed), || {
+            format!("the lower address holds on, ours is {:?}", ours.side)
+        })?;
+        criteria::one_holder(bed, row.interval)
+    }
+    if enabled(&["keepalived"]) {
+        tell(&[Row::new("I-14")], &BOTH_WAYS, &[("S1, S2", at_once), ("both", both)], false);
+        tell(&[Row::new("I-14 ours alone")], &[(Vipd, Vipd)], &[("both", both)], false);
+    }
+}
+
+/// FRR's skew is whole centiseconds, which at 10 ms is none: two of them take over together. Ours keeps its place between
+/// them, whoever was first.
+#[test]
+fn i_18_between_two_frr_at_10_ms() {
+    /// Nobody else has sent anything for the time of 30 adverts.
+    fn alone(bed: &Bed, active: IpAddr, all: &[IpAddr]) -> bool {
+        let since = now() - Duration::from_millis(300);
+        let sent = |source: &IpAddr| bed.capture.adverts_of(*source, since).len();
+        all.iter().all(|source| if *source == active { sent(source) > 20 } else { sent(source) == 0 })
+    }
+    fn in_order(bed: &mut Bed, row: &Row, ours: Kind, other: Kind) -> Outcome {
+        let mut low = Actor::new(bed, row, Side::Worse, other, 100);
+        let mut ours = Actor::new(bed, row, Side::Better, ours, 150);
+        let (third, router) = (&bed.lab.others[0], Row::router(row, &bed.lab.others[0], &bed.lab.lb1, 200));
+        let mut high = Peer::start(other, third, &router, "high");
+        let source = row.source(third, other);
+        let sent = |bed: &Bed, after| bed.capture.adverts_of(source, after).into_iter().next();
+        let first =
+            wait_for("the highest is active", limit(Duration::from_secs(3)), || sent(bed, high.started))?;
+        low.start(bed);
+        ours.start(bed);
+        // A busy machine lets an FRR miss 30 ms now and then; it comes back.
+        let all = [source, low.source, ours.source];
+        wait_for("all run, and the highest alone is active", Duration::from_secs(30), || {
+            (now() > first.at + Duration::from_secs(4) && alone(bed, source, &all)).then_some(())
+        })?;
+
+        // The highest dies: the lowest may be first, and yields.
+        bed.lab.silence(third);
+        let silent = now();
+        high.process.kill_family();
+        let took = ours.first_advert(bed, silent, limit(Duration::from_secs(1)))?;
+        let last = bed.capture.adverts_of(source, Stamp::ZERO).into_iter().rfind(|one| one.at < took.at);
+        let last = last.expect("it was active").at;
+        criteria::on_time("S4 ours", last, took.at, ours.router.down(row.interval))?;
+        wait_until("the lowest yields", Duration::from_secs(2), || ours.holds(bed) && !low.holds(bed))?;
+        wait_for("ours alone is active", Duration::from_secs(30), || {
+            alone(bed, ours.source, &all).then_some(())
+        })?;
+
+        // So does ours.
+        bed.cut(Side::Better);
+        let silent = now();
+        ours.peer().process.kill_family();
+        low.first_advert(bed, silent, limit(Duration::from_secs(1)))?;
+        Ok(())
+    }
+    if enabled(&["/usr/lib/frr/vrrpd"]) {
+        let row = Row { interval: Duration::from_millis(10), third: true, ..Row::new("I-18") };
+        tell(&[row], &[(Vipd, Frr)], &[("S4", in_order)], true);
     }
 }
 

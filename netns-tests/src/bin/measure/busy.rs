@@ -280,6 +280,7 @@ fn keepalived_conf(realtime: bool, priority: u8, script: Option<&Path>) -> Strin
         password: None,
         unicast: None,
         extra: String::new(),
+        start_active: false,
         nopreempt: false,
         strict: false,
     };
