@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::EpollFlags;
+use socket2::SockRef;
 
 use super::event_loop::{EventLoop, watch};
 use super::lane::Leg;
@@ -71,6 +72,8 @@ impl EventLoop {
                 None => open(address.is_ipv6()),
             };
             let began = socket.and_then(|socket| {
+                // The last packet of the handshake waits for the client's first bytes and goes with them.
+                let _ = SockRef::from(&socket).set_tcp_quickack(false);
                 socket::begin(&socket, address)?;
                 watch(&self.epoll, &socket, key, session.attempt)?;
                 Ok(socket)
@@ -125,6 +128,10 @@ impl EventLoop {
         }
         while let Some(other) = session.tries().and_then(|tries| tries.others.pop()) {
             abandon(session, other.index, other.socket, Connect::TimedOut);
+        }
+        if !session.client.is(Leg::READABLE) {
+            // There are none: the backend may be the one who speaks first.
+            let _ = SockRef::from(&leg.socket).set_tcp_quickack(true);
         }
         session.backend = Some(leg);
         (session.index, session.attempt, session.phase) = (index, number, Phase::Open);
