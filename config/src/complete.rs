@@ -76,7 +76,7 @@ pub(crate) fn complete(
     }
     let groups = std::mem::take(&mut model.sync_groups);
     let sync_groups = groups::complete(groups, &mut instances, &trackers, diagnostics);
-    let instances: Vec<_> = instances.into_iter().map(Arc::new).collect();
+    let instances = exact(instances.into_iter().map(Arc::new).collect());
     let mail = mail(model.mail, &host_name, users);
     validate::virtual_routers(&instances, diagnostics);
     let listeners = model.listeners.into_iter().map(|l| listener(l, &instances)).collect();
@@ -270,8 +270,8 @@ fn complete_instance(
         extra_announcements,
         addresses,
         excluded,
-        track_checks: tracked.checks,
-        track_interfaces: tracked.interfaces,
+        track_checks: exact(tracked.checks),
+        track_interfaces: exact(tracked.interfaces),
         gratuitous_arp,
         neighbor_advertisements,
         answer_lower_priority: !strict && meant.answer_lower_priority.unwrap_or(true),
@@ -280,10 +280,10 @@ fn complete_instance(
         wants_active: master && !owner,
         accept,
         vmac: meant.vmac,
-        routes: meant.routes,
-        rules: meant.rules,
+        routes: exact(meant.routes),
+        rules: exact(meant.rules),
         promote_secondaries: meant.promote_secondaries,
-        track_bfd: tracked.bfd,
+        track_bfd: exact(tracked.bfd),
         track_source: meant.track_source,
         timer_expired_backup,
         skip_address_check: meant.skip_address_check,
@@ -307,6 +307,13 @@ fn extra_announcements(
         held.any(|one| one.own_vmac.is_some() || all && one.interface != interface)
     };
     wanted.filter(|extra| elsewhere(extra.all))
+}
+
+/// Without room for more: the list stays as long as the daemon runs. One that was made of another, in place, would keep
+/// the room of that one's larger elements.
+fn exact<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
 }
 
 pub(crate) fn family_of(address: IpAddr) -> Family {
@@ -589,7 +596,7 @@ fn addresses(
         };
         VirtualAddress { interface: on, own_vmac, ..address }
     };
-    (kept.into_iter().map(finish).collect(), excluded.into_iter().map(finish).collect())
+    (exact(kept.into_iter().map(finish).collect()), exact(excluded.into_iter().map(finish).collect()))
 }
 
 /// Notes whether the address stands further up already.

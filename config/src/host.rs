@@ -23,8 +23,9 @@ pub(crate) fn check(config: &Config, diagnostics: &mut Diagnostics) {
     }
     let notify =
         config.instances.iter().map(|i| &i.notify).chain(config.sync_groups.iter().map(|g| &g.notify));
-    let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_ref());
-    let process = [&config.process.startup, &config.process.shutdown].into_iter().flatten();
+    let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_deref());
+    let process =
+        [&config.process.startup, &config.process.shutdown].into_iter().filter_map(Option::as_deref);
     for command in notify.flat_map(commands).chain(fifos).chain(process) {
         script(command, "it cannot be run until it is there", diagnostics);
     }

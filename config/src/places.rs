@@ -54,7 +54,7 @@ pub fn without_places(mut config: Config) -> Config {
     config
 }
 
-fn forget(command: &mut Option<Command>, nowhere: &Place) {
+fn forget(command: &mut Option<Box<Command>>, nowhere: &Place) {
     if let Some(command) = command {
         command.place = nowhere.clone();
     }

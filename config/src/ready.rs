@@ -495,26 +495,27 @@ pub struct Announcements {
     pub packet_gap: Duration,
 }
 
-/// Scripts of an instance. Each gets its own arguments; `any` gets four more, as keepalived gives them.
+/// Scripts of an instance. Each gets its own arguments; `any` gets four more, as keepalived gives them. Most instances
+/// have none, so they are boxes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Notify {
     /// `notify`: `INSTANCE NAME STATE PRIORITY` is appended.
-    pub any: Option<Command>,
+    pub any: Option<Box<Command>>,
     /// `notify_master`.
-    pub master: Option<Command>,
+    pub master: Option<Box<Command>>,
     /// `notify_backup`.
-    pub backup: Option<Command>,
+    pub backup: Option<Box<Command>>,
     /// `notify_fault`.
-    pub fault: Option<Command>,
+    pub fault: Option<Box<Command>>,
     /// `notify_stop`.
-    pub stop: Option<Command>,
+    pub stop: Option<Box<Command>>,
     /// The program of `notify_deleted`.
-    pub deleted: Option<Command>,
+    pub deleted: Option<Box<Command>>,
     /// What a reload removes is told as DELETED, not as FAULT: `notify_deleted`, with a program or without.
     #[serde(skip_serializing_if = "is_default")]
     pub tells_deleted: bool,
     /// `notify_master_rx_lower_pri`.
-    pub master_rx_lower_priority: Option<Command>,
+    pub master_rx_lower_priority: Option<Box<Command>>,
     /// FIFO lines for priority changes.
     pub priority_changes: bool,
 }
@@ -549,7 +550,7 @@ pub struct Fifo {
     /// Made at start if missing.
     pub path: PathBuf,
     /// Started once, the path as its last argument.
-    pub script: Option<Command>,
+    pub script: Option<Box<Command>>,
     /// Owner of the pipe.
     pub user: Option<User>,
     /// Where it was written.

@@ -95,7 +95,7 @@ fn notify(notify: &mut Notify, rules: Rules, diagnostics: &mut Diagnostics) {
 }
 
 /// A script that is told of changes. One that is missing now may be there when it is needed.
-fn told(slot: &mut Option<Command>, rules: Rules, diagnostics: &mut Diagnostics) {
+fn told(slot: &mut Option<Box<Command>>, rules: Rules, diagnostics: &mut Diagnostics) {
     let Some(command) = slot else { return };
     let verdict = verdict(command, rules);
     if !matches!(verdict, Verdict::Open(_)) {

@@ -590,14 +590,14 @@ fn announcements(text: &mut String, key: &str, made: &Announcements, default: &A
 
 fn notify(text: &mut String, head: &str, notify: &Notify) {
     let mut body = String::new();
-    command(&mut body, "any", notify.any.as_ref());
-    command(&mut body, "master", notify.master.as_ref());
-    command(&mut body, "backup", notify.backup.as_ref());
-    command(&mut body, "fault", notify.fault.as_ref());
-    command(&mut body, "stop", notify.stop.as_ref());
-    command(&mut body, "deleted", notify.deleted.as_ref());
+    command(&mut body, "any", notify.any.as_deref());
+    command(&mut body, "master", notify.master.as_deref());
+    command(&mut body, "backup", notify.backup.as_deref());
+    command(&mut body, "fault", notify.fault.as_deref());
+    command(&mut body, "stop", notify.stop.as_deref());
+    command(&mut body, "deleted", notify.deleted.as_deref());
     flag(&mut body, "tells_deleted", notify.tells_deleted, notify.deleted.is_some());
-    command(&mut body, "master_rx_lower_priority", notify.master_rx_lower_priority.as_ref());
+    command(&mut body, "master_rx_lower_priority", notify.master_rx_lower_priority.as_deref());
     flag(&mut body, "priority_changes", notify.priority_changes, false);
     section(text, head, &body);
 }
@@ -651,7 +651,7 @@ fn listener(listener: &Listener, config: &Config) -> String {
 fn fifo(fifo: &Fifo) -> String {
     let mut text = String::new();
     line(&mut text, "path", &quoted(&fifo.path.to_string_lossy()));
-    command(&mut text, "script", fifo.script.as_ref());
+    command(&mut text, "script", fifo.script.as_deref());
     user(&mut text, fifo.user.as_ref());
     text
 }

@@ -101,7 +101,10 @@ fn global(facts: &mut Facts, config: &Config) {
         say("fifo", format!("{}, uid:gid {}", fifo.path.display(), ids(fifo.user.as_ref())));
         if let Some(script) = &fifo.script {
             let arguments = script.arguments.iter().cloned().chain([fifo.path.display().to_string()]);
-            say("fifo script", command(&Command { arguments: arguments.collect(), ..script.clone() }));
+            say(
+                "fifo script",
+                command(&Command { arguments: arguments.collect(), ..Command::clone(script) }),
+            );
         }
     }
     say("FIFO write vrrp states on reload", truth(process.fifo_states_on_reload));

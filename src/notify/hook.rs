@@ -14,13 +14,13 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Runs the `startup_script`, if there is one, to its end: before that nothing is checked, sent or held.
 pub async fn before_start(process: &Process) {
     let limit = process.startup_timeout.unwrap_or(DEFAULT_TIMEOUT);
-    run("startup", process.startup.as_ref(), limit, process.supplementary_groups).await;
+    run("startup", process.startup.as_deref(), limit, process.supplementary_groups).await;
 }
 
 /// Runs the `shutdown_script`, if there is one, to its end: when everything has been let go.
 pub async fn after_stop(process: &Process) {
     let limit = process.shutdown_timeout.unwrap_or(DEFAULT_TIMEOUT);
-    run("shutdown", process.shutdown.as_ref(), limit, process.supplementary_groups).await;
+    run("shutdown", process.shutdown.as_deref(), limit, process.supplementary_groups).await;
 }
 
 /// At most `limit`; then it gets SIGTERM, and SIGKILL 2 s later. Whatever it says, the daemon goes on, as
@@ -69,8 +69,8 @@ mod tests {
         }
     }
 
-    fn touch(path: &Path, then: &str) -> Option<Command> {
-        Some(shell(&format!("echo done > {}; {then}", path.display())))
+    fn touch(path: &Path, then: &str) -> Option<Box<Command>> {
+        Some(Box::new(shell(&format!("echo done > {}; {then}", path.display()))))
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         let process = Process {
-            startup: Some(shell(&format!("echo $$ > {}; exec sleep 600", file.display()))),
+            startup: Some(Box::new(shell(&format!("echo $$ > {}; exec sleep 600", file.display())))),
             startup_timeout: Some(Duration::from_secs(1)),
             ..Process::default()
         };

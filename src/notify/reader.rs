@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::ready::Fifo;
+use config::ready::{Command, Fifo};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -55,9 +55,10 @@ impl OpenFifo {
             }
         };
         let script = match &wanted.script {
-            Some(command) => {
-                FifoScript::start(Program::prepare(command.clone(), supplementary_groups).await, &pipe)
-            }
+            Some(command) => FifoScript::start(
+                Program::prepare(Command::clone(command), supplementary_groups).await,
+                &pipe,
+            ),
             None => None,
         };
         Some(Self { written: wanted.clone(), pipe, script, lost: 0 })

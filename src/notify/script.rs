@@ -26,14 +26,14 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) async fn prepare(notify: &Notify, groups: bool) -> Self {
         Self {
-            any: prepare(notify.any.as_ref(), groups).await,
-            master: prepare(notify.master.as_ref(), groups).await,
-            backup: prepare(notify.backup.as_ref(), groups).await,
-            fault: prepare(notify.fault.as_ref(), groups).await,
-            stop: prepare(notify.stop.as_ref(), groups).await,
-            deleted: prepare(notify.deleted.as_ref(), groups).await,
+            any: prepare(notify.any.as_deref(), groups).await,
+            master: prepare(notify.master.as_deref(), groups).await,
+            backup: prepare(notify.backup.as_deref(), groups).await,
+            fault: prepare(notify.fault.as_deref(), groups).await,
+            stop: prepare(notify.stop.as_deref(), groups).await,
+            deleted: prepare(notify.deleted.as_deref(), groups).await,
             tells_deleted: notify.tells_deleted,
-            master_rx_lower_priority: prepare(notify.master_rx_lower_priority.as_ref(), groups).await,
+            master_rx_lower_priority: prepare(notify.master_rx_lower_priority.as_deref(), groups).await,
         }
     }
 

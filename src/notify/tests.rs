@@ -19,17 +19,17 @@ fn place() -> Place {
 }
 
 /// Appends a line to `log`: the word, and the arguments that it gets.
-fn logger(log: &Path, word: &str) -> Command {
+fn logger(log: &Path, word: &str) -> Box<Command> {
     let text = format!("echo \"{word} $*\" >> {}", log.display());
-    Command {
+    Box::new(Command {
         program: "/bin/sh".into(),
         arguments: vec!["-c".to_owned(), text, "sh".to_owned()],
         user: None,
         place: place(),
-    }
+    })
 }
 
-fn fifo(path: &Path, script: Option<Command>) -> Config {
+fn fifo(path: &Path, script: Option<Box<Command>>) -> Config {
     let control = Control { socket: "/nonexistent".into(), metrics: None };
     Config {
         fifos: vec![Fifo { path: path.to_owned(), script, user: None, place: place() }],

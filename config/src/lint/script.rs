@@ -30,8 +30,9 @@ pub(super) fn judge(host: &Host, diagnostics: &mut Diagnostics) {
     let notify =
         config.instances.iter().map(|i| &i.notify).chain(config.sync_groups.iter().map(|g| &g.notify));
     let told = notify.flat_map(commands);
-    let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_ref());
-    let process = [&config.process.startup, &config.process.shutdown].into_iter().flatten();
+    let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_deref());
+    let process =
+        [&config.process.startup, &config.process.shutdown].into_iter().filter_map(Option::as_deref);
     for command in told.chain(fifos).chain(process) {
         needs_shell(command, diagnostics);
     }
@@ -49,7 +50,7 @@ pub(crate) fn commands(notify: &Notify) -> impl Iterator<Item = &Command> {
         &notify.master_rx_lower_priority,
     ]
     .into_iter()
-    .flatten()
+    .filter_map(Option::as_deref)
 }
 
 /// Words of a shell reach the program as arguments: nobody splits the line at them.

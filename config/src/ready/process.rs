@@ -27,13 +27,13 @@ pub struct Process {
     pub name: Option<String>,
     /// `startup_script`: the daemon waits for it.
     #[serde(skip_serializing_if = "is_default")]
-    pub startup: Option<Command>,
+    pub startup: Option<Box<Command>>,
     /// Default 10 s.
     #[serde(skip_serializing_if = "is_default")]
     pub startup_timeout: Option<Duration>,
     /// `shutdown_script`.
     #[serde(skip_serializing_if = "is_default")]
-    pub shutdown: Option<Command>,
+    pub shutdown: Option<Box<Command>>,
     /// Default 10 s.
     #[serde(skip_serializing_if = "is_default")]
     pub shutdown_timeout: Option<Duration>,

@@ -363,7 +363,7 @@ impl Door<'_> {
     }
 
     /// `["PROGRAM", "ARGUMENT", …]`, `"PROGRAM"`, or a table with `command`, `user` and `group`.
-    pub(super) fn command(&mut self, table: &mut Table<'_>, key: &'static str) -> Option<Command> {
+    pub(super) fn command(&mut self, table: &mut Table<'_>, key: &'static str) -> Option<Box<Command>> {
         let value = table.get(key)?;
         if let DeValue::Table(_) = value.get_ref() {
             let mut inner = self.as_table(value)?;
@@ -373,9 +373,9 @@ impl Door<'_> {
                 self.missing(&inner, "command", "the program and its arguments");
             }
             self.finish(inner);
-            return command;
+            return command.map(Box::new);
         }
-        self.as_command(value, None)
+        self.as_command(value, None).map(Box::new)
     }
 
     pub(super) fn as_command(&mut self, value: &Spanned<DeValue<'_>>, user: Option<User>) -> Option<Command> {

@@ -40,9 +40,9 @@ pub(super) fn process(process: &Process) -> String {
     flag(&mut text, "pid_folder", process.use_pid_dir, false);
     word(&mut text, "umask", process.umask.map(|bits| format!("{bits:03o}")).as_deref());
     word(&mut text, "name", process.name.as_deref());
-    command(&mut text, "startup", process.startup.as_ref());
+    command(&mut text, "startup", process.startup.as_deref());
     time(&mut text, "startup_timeout", process.startup_timeout);
-    command(&mut text, "shutdown", process.shutdown.as_ref());
+    command(&mut text, "shutdown", process.shutdown.as_deref());
     time(&mut text, "shutdown_timeout", process.shutdown_timeout);
     flag(&mut text, "supplementary_groups", process.supplementary_groups, false);
     flag(&mut text, "script_security", process.script_security, false);

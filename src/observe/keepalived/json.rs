@@ -111,7 +111,7 @@ fn data(w: &mut Writer, picture: &Picture<'_>, instance: &Instance, status: &Ins
 
 fn scripts(w: &mut Writer, instance: &Instance) {
     let notify = &instance.notify;
-    let scripts: [(&str, &Option<Command>); 7] = [
+    let scripts: [(&str, &Option<Box<Command>>); 7] = [
         ("script_backup", &notify.backup),
         ("script_master", &notify.master),
         ("script_fault", &notify.fault),

@@ -339,10 +339,10 @@ impl Lower<'_> {
     }
 
     /// A command that may name its user behind it.
-    pub(super) fn notify_command(&mut self, statement: &Statement) -> Option<crate::ready::Command> {
+    pub(super) fn notify_command(&mut self, statement: &Statement) -> Option<Box<crate::ready::Command>> {
         let own_user = statement.parameters().len() > 1;
         let at: Location = statement.at().clone();
         let default = if own_user { None } else { self.script_user(&at).ok()? };
-        self.command(statement, default, true)
+        self.command(statement, default, true).map(Box::new)
     }
 }

@@ -432,7 +432,7 @@ impl Lower<'_> {
                 return;
             }
         }
-        let slot: &mut Option<Command> = match statement.keyword() {
+        let slot: &mut Option<Box<Command>> = match statement.keyword() {
             "notify" => &mut notify.any,
             "notify_master" => &mut notify.master,
             "notify_backup" => &mut notify.backup,

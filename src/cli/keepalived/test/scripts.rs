@@ -21,7 +21,8 @@ pub fn complaints(config: &Config, without_vrrp: bool) -> (String, u8) {
     };
     let is_there = |command: &Command| verdict_on(command, &config.process) != Verdict::Missing;
     let process = [&config.process.startup, &config.process.shutdown];
-    text += &insecure("start/shutdown scripts", process.into_iter().flatten().any(is_there));
+    text +=
+        &insecure("start/shutdown scripts", process.into_iter().filter_map(Option::as_deref).any(is_there));
     let is_program = |program: &PathBuf| is_there(&command(program));
     text += &insecure("check scripts", config.shown.checker_scripts.iter().any(is_program));
     // Without an instance keepalived looks at no script.
@@ -64,7 +65,7 @@ fn told(config: &Config) -> impl Iterator<Item = &Command> {
             &notify.master_rx_lower_priority,
         ]
     });
-    of_instances.chain(config.fifos.iter().map(|fifo| &fifo.script)).flatten()
+    of_instances.chain(config.fifos.iter().map(|fifo| &fifo.script)).filter_map(Option::as_deref)
 }
 
 /// A program of a checker; who runs it does not matter for whether it is there.
