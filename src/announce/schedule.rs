@@ -29,6 +29,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(1);
 const RETRIES: u16 = 1000;
 /// An interface that nothing was sent through for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(60);
+/// Announcements that an interface's queue keeps room for.
+const SPARE: usize = 16;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Gratuitous ARP or neighbour advertisement.
@@ -62,7 +64,7 @@ pub(super) struct Packet {
 /// All instances, their timers, and the queues of the interfaces.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    instances: HashMap<usize, Active>,
+    instances: HashMap<usize, Box<Active>>,
     /// When each instance became active, in the last [`FLAP_WINDOW`].
     begun: HashMap<usize, VecDeque<Instant>>,
     /// The number keeps the order of timers that are due together.
@@ -98,6 +100,13 @@ struct Active {
     last_lower_priority: Option<Instant>,
     /// Announced after each of these times, whatever else is.
     extra: Option<(Duration, Vec<Rc<Target>>)>,
+}
+
+/// In a list without room for more: it stays as long as its instance is active.
+fn shared(targets: Vec<Target>) -> Vec<Rc<Target>> {
+    let mut shared: Vec<_> = targets.into_iter().map(Rc::new).collect();
+    shared.shrink_to_fit();
+    shared
 }
 
 impl Active {
@@ -144,7 +153,7 @@ impl Schedule {
     ) {
         self.stop(instance);
         let flapping = self.is_flapping(now, instance);
-        let targets: Vec<_> = targets.into_iter().map(Rc::new).collect();
+        let targets = shared(targets);
         let kinds = KINDS.into_iter().filter(|kind| targets.iter().any(|t| t.kind() == *kind));
         let kinds: Vec<_> = kinds.collect();
         let active = Active {
@@ -155,7 +164,7 @@ impl Schedule {
             last_lower_priority: None,
             extra: None,
         };
-        self.instances.insert(instance, active);
+        self.instances.insert(instance, Box::new(active));
         for kind in kinds {
             self.burst(now, instance, kind);
             let settings = self.instances[&instance].settings(kind);
@@ -208,7 +217,7 @@ impl Schedule {
         na: &Announcements,
     ) {
         let Some(active) = self.instances.get_mut(&instance) else { return };
-        active.targets = targets.into_iter().map(Rc::new).collect();
+        active.targets = shared(targets);
         let refreshes = |active: &Active| KINDS.map(|kind| active.settings(kind).refresh);
         let before = refreshes(active);
         (active.arp, active.na) = (arp.clone(), na.clone());
@@ -229,7 +238,7 @@ impl Schedule {
         let Some(active) = self.instances.get_mut(&instance) else { return };
         let every = every.filter(|every| !every.is_zero() && !targets.is_empty());
         let before = active.extra.as_ref().map(|(every, _)| *every);
-        active.extra = every.map(|every| (every, targets.into_iter().map(Rc::new).collect()));
+        active.extra = every.map(|every| (every, shared(targets)));
         if before == every {
             return;
         }
@@ -492,7 +501,12 @@ impl Interface {
     fn pop(&mut self, now: Instant, gaps: &mut Gaps) -> Option<Packet> {
         let ready = self.heads().find(|packet| self.ready_at(packet, gaps) <= now)?;
         let (kind, class) = (ready.kind, ready.class);
-        let packet = self.lane(kind, class).pop_front()?;
+        let lane = self.lane(kind, class);
+        let packet = lane.pop_front()?;
+        if lane.is_empty() {
+            // A takeover of a thousand addresses is over; the next one may be a year away.
+            lane.shrink_to(SPARE);
+        }
         self.last[kind as usize] = Some(now);
         if let Some(group) = self.group.and_then(|group| gaps.groups.get_mut(group)) {
             group.last[kind as usize] = Some(now);

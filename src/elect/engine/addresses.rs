@@ -144,6 +144,10 @@ impl Loop {
         let took_off = matches!(done.work, AddressWork::Remove | AddressWork::Clean(..));
         self.start_work(done.instance);
         self.reconcile(done.instance, APPEARED);
+        if let Some(instance) = self.instances[done.instance].as_mut() {
+            // Room for the next change is not kept until then.
+            instance.work.shrink_to_fit();
+        }
         self.forget_if_done(done.instance);
         if took_off && !self.shared_addresses.is_empty() {
             // A reload may have given the address to another instance: what we take off is no news.
