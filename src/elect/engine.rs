@@ -14,7 +14,7 @@ mod news;
 mod statics;
 mod vmacs;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -51,6 +51,7 @@ use crate::hold::{Entry, Fact, Hold, HoldError, Monitor, Outcome};
 use crate::observe::event::{EventSender, Fault, Kind, Reason, State};
 use crate::observe::explain;
 use crate::observe::status::Histogram;
+use crate::observe::tally::Tally;
 
 /// Adverts read from one socket before timers get their turn.
 const BATCH: usize = 64;
@@ -196,7 +197,7 @@ struct Loop {
     shared_addresses: HashSet<IpAddr>,
     events: EventSender,
     discard_log: DiscardLog,
-    discarded: BTreeMap<String, u64>,
+    discarded: Tally,
     lateness: Histogram,
     log_unknown_vrids: bool,
     /// Before this no instance takes part.
@@ -249,7 +250,7 @@ impl Loop {
             shared_addresses: HashSet::new(),
             events,
             discard_log: DiscardLog::default(),
-            discarded: BTreeMap::new(),
+            discarded: Tally::default(),
             lateness: Histogram::default(),
             log_unknown_vrids: config.engine.log_unknown_vrids,
             not_before: None,
@@ -574,15 +575,6 @@ fn why_nobody_is_active(now: Instant, instance: &Instance) -> Reason {
 /// In FAULT only until checks have given their first result.
 fn waits_only(faults: &[Fault]) -> bool {
     faults.iter().all(Fault::only_waits)
-}
-
-fn count(counters: &mut BTreeMap<String, u64>, name: &str) {
-    match counters.get_mut(name) {
-        Some(count) => *count += 1,
-        None => {
-            counters.insert(name.to_owned(), 1);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! nothing that waits for a script, a probe, a log or a lock. The rest of the daemon talks to it through
 //! [`EngineHandle`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::ready::Config;
@@ -12,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::check::Verdict;
 use crate::observe::status::{GroupStatus, Histogram, InstanceStatus};
+use crate::observe::tally::Tally;
 
 pub mod bfd;
 mod deadlines;
@@ -76,7 +76,7 @@ pub struct EngineStatus {
     /// How late timers fired.
     pub lateness: Histogram,
     /// Adverts that belong to no instance, by reason.
-    pub discarded: BTreeMap<String, u64>,
+    pub discarded: Tally,
 }
 
 /// The way to a running engine. Cheap to clone.

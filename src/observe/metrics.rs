@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::event::{Health, State};
 use super::status::{BackendStatus, Histogram, InstanceStatus, Status};
+use super::tally::Tally;
 
 /// `Content-Type` of [`encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -335,13 +336,10 @@ fn backend(listener: &str, status: &BackendStatus) -> Labels<'static, 3> {
     [("listener", listener.to_owned()), ("backend", status.name.clone()), ("address", address.to_string())]
 }
 
-fn by_reason(
-    instance: &str,
-    counts: &std::collections::BTreeMap<String, u64>,
-) -> impl Iterator<Item = (Labels<'static, 2>, u64)> {
-    counts
-        .iter()
-        .map(move |(reason, count)| ([("instance", instance.to_owned()), ("reason", reason.clone())], *count))
+fn by_reason(instance: &str, counts: &Tally) -> impl Iterator<Item = (Labels<'static, 2>, u64)> {
+    counts.iter().map(move |(reason, count)| {
+        ([("instance", instance.to_owned()), ("reason", reason.to_owned())], count)
+    })
 }
 
 fn healths(now: Health) -> [(String, f64); 3] {
@@ -539,7 +537,7 @@ mod tests {
             bfd: vec![],
             listeners: vec![],
             lateness: Histogram::default(),
-            discarded: BTreeMap::new(),
+            discarded: Tally::default(),
             ..sample::status()
         };
         let samples = samples(&encode(&status));

@@ -12,3 +12,4 @@ pub mod render;
 #[cfg(test)]
 mod sample;
 pub mod status;
+pub mod tally;

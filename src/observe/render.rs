@@ -138,7 +138,7 @@ impl Page {
 
     fn reasons(&mut self, instance: &InstanceStatus) {
         self.sentence(&instance.why, "    ");
-        let discarded: u64 = instance.counters.discarded.values().sum();
+        let discarded: u64 = instance.counters.discarded.sum();
         if discarded > 0 {
             let reasons: Vec<_> =
                 instance.counters.discarded.iter().map(|(reason, n)| format!("{reason} {n}")).collect();

@@ -45,8 +45,8 @@ pub fn instance(name: &str) -> InstanceStatus {
         counters: Counters {
             adverts_sent: 8040,
             adverts_received: 17,
-            discarded: [("ttl".to_owned(), 3), ("checksum".to_owned(), 1)].into(),
-            transitions: [("active_down".to_owned(), 2), ("higher_priority".to_owned(), 1)].into(),
+            discarded: [("ttl", 3), ("checksum", 1)].into(),
+            transitions: [("active_down", 2), ("higher_priority", 1)].into(),
             became_active: 2,
             announcements_sent: 20,
             ..Counters::default()
@@ -149,7 +149,7 @@ pub fn status() -> Status {
         }],
         dropped: Dropped::default(),
         lateness,
-        discarded: [("unknown_vrid".to_owned(), 9)].into(),
+        discarded: [("unknown_vrid", 9)].into(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Fault, Health, Reason, State};
+use super::tally::Tally;
 
 /// Everything at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub struct Status {
     /// How late the engine's timers fired.
     pub lateness: Histogram,
     /// Adverts for no instance of ours, by reason.
-    pub discarded: BTreeMap<String, u64>,
+    pub discarded: Tally,
 }
 
 /// What bounded queues refused.
@@ -192,11 +193,11 @@ pub struct Counters {
     /// Sends that the kernel refused.
     pub send_errors: u64,
     /// Discarded, by reason.
-    pub discarded: BTreeMap<String, u64>,
+    pub discarded: Tally,
     /// Accepted, but odd (another interval, another address list), by reason.
-    pub oddities: BTreeMap<String, u64>,
+    pub oddities: Tally,
     /// State changes, by `FROM->TO`-less reason word (`active_down`, `higher_priority`, …).
-    pub transitions: BTreeMap<String, u64>,
+    pub transitions: Tally,
     /// Times that the instance became active.
     pub became_active: u64,
     /// Times that it gave that up, but for the end of the daemon.

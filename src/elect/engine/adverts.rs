@@ -83,7 +83,7 @@ impl Loop {
                         instance.counters.priority_zero_received += 1;
                     }
                     for oddity in accepted.oddities.iter() {
-                        *instance.counters.oddities.entry(oddity.name().into()).or_default() += 1;
+                        instance.counters.oddities.count(oddity.name());
                     }
                     if accepted.priority != Priority::RELEASE {
                         instance.heard = Some(Heard {
@@ -119,11 +119,11 @@ impl Loop {
         let instance = id.and_then(|id| self.instances[id].as_mut());
         let name = match instance {
             Some(instance) => {
-                count(&mut instance.counters.discarded, reason.name());
+                instance.counters.discarded.count(reason.name());
                 instance.config.name.as_str()
             }
             None => {
-                count(&mut self.discarded, reason.name());
+                self.discarded.count(reason.name());
                 ""
             }
         };

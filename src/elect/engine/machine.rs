@@ -87,7 +87,7 @@ impl Loop {
             }
             Output::DuplicateAddress { source } => {
                 let Some(instance) = self.instances[id].as_mut() else { return };
-                count(&mut instance.counters.oddities, "duplicate_source");
+                instance.counters.oddities.count("duplicate_source");
                 let name = &instance.config.name;
                 let text =
                     || format!("{source} is our own source address: used twice, or adverts are reflected");
@@ -146,7 +146,7 @@ impl Loop {
         instance.since = SystemTime::now();
         instance.entered = now;
         instance.last_reason = Some(reason.clone());
-        count(&mut instance.counters.transitions, reason.name());
+        instance.counters.transitions.count(reason.name());
         if to == State::Active {
             instance.counters.became_active += 1;
         } else if from == State::Active && reason != Reason::Stopped {

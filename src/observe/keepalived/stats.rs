@@ -29,11 +29,11 @@ impl Statistics {
         let zero = zero.unwrap_or(&none);
         let since = |get: fn(&Counters) -> u64| get(counters).saturating_sub(get(zero));
         let discarded = |name: &str| {
-            let get = |counters: &Counters| counters.discarded.get(name).copied().unwrap_or(0);
+            let get = |counters: &Counters| counters.discarded.get(name);
             get(counters).saturating_sub(get(zero))
         };
         let odd = |name: &str| {
-            let get = |counters: &Counters| counters.oddities.get(name).copied().unwrap_or(0);
+            let get = |counters: &Counters| counters.oddities.get(name);
             get(counters).saturating_sub(get(zero))
         };
         Self {
