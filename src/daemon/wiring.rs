@@ -46,7 +46,7 @@ pub struct Workers {
     checks: Checks,
     notifier: Notifier,
     history: Arc<History>,
-    bus: broadcast::Sender<Event>,
+    bus: broadcast::Sender<Arc<Event>>,
     narrator: Option<Arc<Narrator>>,
 }
 
@@ -72,7 +72,7 @@ impl Workers {
 /// Everybody hears of everything, in one order: history and log here, the others through the bus.
 async fn dispatch(
     mut queue: mpsc::Receiver<Event>,
-    bus: broadcast::Sender<Event>,
+    bus: broadcast::Sender<Arc<Event>>,
     history: Arc<History>,
     narrator: Option<Arc<Narrator>>,
 ) {
@@ -83,7 +83,7 @@ async fn dispatch(
         log::log_event(&event);
         history.record(event.clone());
         // No reader is no error.
-        let _ = bus.send(event);
+        let _ = bus.send(Arc::new(event));
     }
 }
 
@@ -105,7 +105,7 @@ pub struct Shared {
     reloading: Mutex<()>,
     history: Arc<History>,
     events: EventSender,
-    bus: broadcast::Sender<Event>,
+    bus: broadcast::Sender<Arc<Event>>,
     narrator: Option<Arc<Narrator>>,
     dumps: Dumps,
     started: SystemTime,

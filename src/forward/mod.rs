@@ -136,7 +136,7 @@ impl Forward {
         listeners: &[Listener],
         verdicts: impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
         vips: HashMap<String, Vec<IpAddr>>,
-        events_in: broadcast::Receiver<Event>,
+        events_in: broadcast::Receiver<Arc<Event>>,
         events_out: EventSender,
     ) -> Result<Self, ForwardError> {
         let addresses = vips;
@@ -165,7 +165,10 @@ impl Forward {
         vips: HashMap<String, Vec<IpAddr>>,
     ) -> Result<(), ForwardError> {
         let ready = self.prepare(listeners, verdicts)?;
-        self.vips.replace(vips);
+        // Where nobody listens no session asks for them.
+        if !(listeners.is_empty() && self.running.is_empty()) {
+            self.vips.replace(vips);
+        }
         listener::warn_of_few_descriptors(listeners, &self.events);
         let mut before = std::mem::take(&mut self.running);
         for Ready { config, sockets, verdicts } in ready {

@@ -25,7 +25,7 @@ impl Vips {
     }
 
     /// Acts on transitions until their sender is gone.
-    pub async fn follow(self: Arc<Self>, path: Arc<Path>, mut events: broadcast::Receiver<Event>) {
+    pub async fn follow(self: Arc<Self>, path: Arc<Path>, mut events: broadcast::Receiver<Arc<Event>>) {
         loop {
             let left = match events.recv().await {
                 Ok(event) => self.left(&event),

@@ -45,7 +45,7 @@ impl Notifier {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(config: &Config, events: broadcast::Receiver<Event>) -> Self {
+    pub fn start(config: &Config, events: broadcast::Receiver<Arc<Event>>) -> Self {
         let (commands, changes) = mpsc::unbounded_channel();
         let lost = Arc::<AtomicU64>::default();
         let task = tokio::spawn(run(config.clone(), events, changes, Arc::clone(&lost)));
@@ -75,12 +75,13 @@ impl Notifier {
 
 async fn run(
     config: Config,
-    mut events: broadcast::Receiver<Event>,
+    mut events: broadcast::Receiver<Arc<Event>>,
     mut changes: mpsc::UnboundedReceiver<Change>,
     lost: Arc<AtomicU64>,
 ) {
     let mut teller = Teller::new(lost);
     teller.take_on(&config).await;
+    drop(config);
     let mut open = true;
     loop {
         tokio::select! {

@@ -179,7 +179,7 @@ async fn fifo_script_reads_what_was_told_until_the_stop_and_the_pipe_is_removed(
     let (sender, events) = broadcast::channel(16);
     let notifier = Notifier::start(&config, events);
     // The instance is not in the configuration: nothing is told, and nothing breaks.
-    sender.send(Event { at: SystemTime::now(), kind: became_active() }).unwrap();
+    sender.send(Arc::new(Event { at: SystemTime::now(), kind: became_active() })).unwrap();
     notifier.stop().await;
     assert!(!pipe.exists());
 

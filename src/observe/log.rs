@@ -4,6 +4,7 @@
 //! queue fills up and further lines are dropped; nobody who logs ever waits.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -189,7 +190,7 @@ where
 }
 
 /// Logs events until their sender is gone.
-pub async fn follow(mut events: broadcast::Receiver<Event>) {
+pub async fn follow(mut events: broadcast::Receiver<Arc<Event>>) {
     loop {
         match events.recv().await {
             Ok(event) => log_event(&event),

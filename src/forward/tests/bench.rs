@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use config::ready::{Backend, Balance, Keepalive, Listener, Place};
@@ -76,7 +77,7 @@ pub fn listener(backends: Vec<Backend>) -> Listener {
 pub struct Bench {
     pub forward: Forward,
     pub verdicts: HashMap<String, watch::Sender<Verdict>>,
-    pub transitions: broadcast::Sender<Event>,
+    pub transitions: broadcast::Sender<Arc<Event>>,
     pub events: mpsc::Receiver<Event>,
 }
 
@@ -155,7 +156,7 @@ impl Bench {
     pub fn transition(&self, instance: &str, from: State, to: State) {
         let kind =
             Kind::Transition { instance: instance.into(), from, to, reason: Reason::Stopped, priority: 100 };
-        self.transitions.send(Event { at: SystemTime::now(), kind }).unwrap();
+        self.transitions.send(Arc::new(Event { at: SystemTime::now(), kind })).unwrap();
     }
 
     pub async fn next_event(&mut self) -> Kind {

@@ -74,27 +74,27 @@ impl Host {
 
 const FIFO: &str = "vrrp_notify_fifo DIR/fifo";
 
-fn say(sender: &broadcast::Sender<Event>, instance: &str, to: State, reason: Reason) {
+fn say(sender: &broadcast::Sender<Arc<Event>>, instance: &str, to: State, reason: Reason) {
     let instance = instance.to_owned();
     let kind = Kind::Transition { instance, from: State::Initialize, to, reason, priority: 100 };
-    sender.send(Event { at: SystemTime::now(), kind }).unwrap();
+    sender.send(Arc::new(Event { at: SystemTime::now(), kind })).unwrap();
 }
 
-fn backup(sender: &broadcast::Sender<Event>, instance: &str) {
+fn backup(sender: &broadcast::Sender<Arc<Event>>, instance: &str) {
     say(sender, instance, State::Backup, Reason::Started);
 }
 
-fn active(sender: &broadcast::Sender<Event>, instance: &str) {
+fn active(sender: &broadcast::Sender<Arc<Event>>, instance: &str) {
     let reason = Reason::ActiveDown { peer: None, silence: Duration::from_secs(3) };
     say(sender, instance, State::Active, reason);
 }
 
-fn fault(sender: &broadcast::Sender<Event>, instance: &str) {
+fn fault(sender: &broadcast::Sender<Arc<Event>>, instance: &str) {
     let down = Fault::InterfaceDown { interface: "eth0".to_owned() };
     say(sender, instance, State::Fault, Reason::Fault { faults: vec![down] });
 }
 
-fn stopped(sender: &broadcast::Sender<Event>, instance: &str) {
+fn stopped(sender: &broadcast::Sender<Arc<Event>>, instance: &str) {
     say(sender, instance, State::Initialize, Reason::Stopped);
 }
 
