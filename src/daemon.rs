@@ -2,6 +2,7 @@
 
 mod dumps;
 mod locks;
+mod memory;
 pub mod pid;
 mod plan;
 mod privileges;
@@ -140,6 +141,7 @@ mod exit {
 /// the log after that.
 pub fn run(options: Options) -> ExitCode {
     let mut options = options;
+    memory::keep_small();
     let mut loaded = options.load();
     if let (None, Some(config)) = (&options.namespace, &loaded.config)
         && let Some(name) = config.process.net_namespace.clone()
@@ -180,7 +182,6 @@ pub fn run(options: Options) -> ExitCode {
     };
     options.announce();
     raise_descriptor_limit();
-    keep_memory_small();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("vipd-worker")
@@ -207,6 +208,9 @@ pub fn run(options: Options) -> ExitCode {
         }
     };
     let checkers = loaded.diagnostics.iter().any(|finding| finding.code == "load-balancing");
+    // The text of every file hangs on them.
+    drop(loaded.diagnostics);
+    memory::give_back();
     let pid_files = match PidFiles::write(&options.pid_files.paths(&config, checkers)) {
         Ok(files) => files,
         Err(error @ PidError::Running { .. }) if options.front == Front::Keepalived => {
@@ -231,21 +235,6 @@ pub fn run(options: Options) -> ExitCode {
     // A script or a name look-up that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
-}
-
-/// What was needed for a moment goes back to the kernel.
-///
-/// glibc otherwise takes the largest piece that was ever freed as the measure of what to keep.
-fn keep_memory_small() {
-    #[cfg(target_env = "gnu")]
-    {
-        const PIECE: nix::libc::c_int = 128 * 1024;
-        // SAFETY: sets two numbers of the allocator; an error changes nothing.
-        unsafe {
-            nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, PIECE);
-            nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, PIECE);
-        }
-    }
 }
 
 /// Every session of the forwarder takes two descriptors; the usual soft limit of 1024 is for programs that use

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::dumps::{self, Dumps};
 use super::locks::Locks;
 use super::plan::Plan;
-use super::{Front, Options, StartError};
+use super::{Front, Options, StartError, memory};
 use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
 use crate::elect::bfd::Bfd;
@@ -94,6 +94,16 @@ fn vips(config: &Config) -> HashMap<String, Vec<IpAddr>> {
         .iter()
         .map(|instance| (instance.name.clone(), instance.held().map(|address| address.address).collect()))
         .collect()
+}
+
+/// Instances that did not change are the same ones in memory too: the engine keeps those that it has.
+fn share_unchanged(config: &mut Config, before: &Config) {
+    let known: HashMap<&str, &Arc<_>> = before.instances.iter().map(|one| (one.name.as_str(), one)).collect();
+    for instance in &mut config.instances {
+        if let Some(same) = known.get(instance.name.as_str()).filter(|known| **known == instance) {
+            *instance = Arc::clone(same);
+        }
+    }
 }
 
 /// What signals and the control socket act on.
@@ -276,10 +286,12 @@ impl Shared {
             error!(problems = rendered.trim_end(), "reload refused, everything goes on as before");
             return Err(rendered);
         };
+        drop(loaded.diagnostics);
         config.process.net_namespace.clone_from(&self.options.namespace);
-        let config = Arc::new(config);
         let engine = self.engine()?.clone();
         let mut running = self.running.lock().await;
+        share_unchanged(&mut config, &running.config);
+        let config = Arc::new(config);
         let locks = running.locks.extended_to(&config).map_err(|error| self.refuse(&error.to_string()))?;
         running.checks.reload(&config.checks, &config.process);
         let Running { checks, forward, config: before, .. } = &mut *running;
@@ -305,12 +317,14 @@ impl Shared {
         if let Some(narrator) = &self.narrator {
             narrator.reload(config.clone());
         }
+        let options = config.engine.clone();
         running.config = config;
         running.bridge_verdicts(&engine);
         drop(running);
         if is_keepalived {
             info!(target: PARENT, "Reload complete");
         }
+        memory::give_back_beside(&options);
         self.events.send(Kind::Reloaded { summary: plan.summary() });
         if !rendered.is_empty() {
             warn!(problems = rendered.trim_end(), "the new configuration has warnings");
@@ -465,5 +479,41 @@ impl ControlHandler for Shared {
         // Full means that it was asked before.
         let _ = self.stop.try_send(());
         async { Ok("stopping: addresses are given up first".into()) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Config {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("keepalived.conf");
+        std::fs::write(&file, text).unwrap();
+        let options = config::LoadOptions::default();
+        let mut config = config::load(&[&file], &options).config.unwrap();
+        for instance in &mut config.instances {
+            // Another directory each time.
+            Arc::make_mut(instance).place.file = "keepalived.conf".into();
+            for address in &mut Arc::make_mut(instance).addresses {
+                address.place.file = "keepalived.conf".into();
+            }
+        }
+        config
+    }
+
+    #[test]
+    fn a_reload_takes_up_memory_for_what_it_changes_alone() {
+        let instance = |name: &str, vrid: u8, priority: u8| {
+            format!(
+                "vrrp_instance {name} {{\n interface eth0\n virtual_router_id {vrid}\n priority {priority}\n \
+                 virtual_ipaddress {{\n 192.0.2.{vrid}\n }}\n}}\n"
+            )
+        };
+        let before = parsed(&(instance("one", 1, 100) + &instance("two", 2, 100)));
+        let mut after = parsed(&(instance("one", 1, 100) + &instance("two", 2, 50)));
+        share_unchanged(&mut after, &before);
+        assert!(Arc::ptr_eq(&before.instances[0], &after.instances[0]));
+        assert_eq!((before.instances[1].priority, after.instances[1].priority), (100, 50));
     }
 }

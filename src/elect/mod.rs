@@ -32,6 +32,17 @@ mod timer;
 
 pub use engine::{Engine, StartError};
 
+/// Runs something short on a thread of its own, with the priority that the engine thread has.
+pub fn as_urgent_as_engine(options: config::ready::Engine, name: &str, work: impl FnOnce() + Send + 'static) {
+    let run = move || {
+        // What is refused here was refused to the engine too, and it has said so.
+        drop(realtime::apply(&options));
+        work();
+    };
+    // Without a thread it is not done.
+    let _ = std::thread::Builder::new().name(name.into()).spawn(run);
+}
+
 /// What the rest of the daemon may ask of the engine.
 #[derive(Debug)]
 pub enum Command {

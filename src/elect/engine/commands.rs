@@ -82,7 +82,7 @@ impl Loop {
             predecessors(&running, &wanted).into_iter().map(|found| Some(runs[found?].0)).collect();
         let mut gone: Vec<usize> =
             runs.iter().map(|(id, _)| *id).filter(|id| !before.contains(&Some(*id))).collect();
-        self.instances.reserve_exact(config.instances.len());
+        self.instances.reserve_exact(before.iter().filter(|found| found.is_none()).count());
         let mut kept = Vec::new();
         let mut new = Vec::new();
         let mut order = Vec::new();

@@ -1,0 +1,42 @@
+//! What was needed for a moment goes back to the kernel.
+//!
+//! Reading a configuration of 1000 instances takes 6 MB for a moment; what stays of it lies between the pieces that are
+//! free again.
+
+use config::ready::Engine;
+
+use crate::elect;
+
+/// To be called before anything large is allocated.
+///
+/// glibc otherwise takes the largest piece that was ever freed as the measure of what to keep.
+pub fn keep_small() {
+    #[cfg(target_env = "gnu")]
+    {
+        const PIECE: nix::libc::c_int = 128 * 1024;
+        // SAFETY: sets two numbers of the allocator; an error changes nothing.
+        unsafe {
+            nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, PIECE);
+            nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, PIECE);
+        }
+    }
+}
+
+/// Gives free pages between the used ones back too. Not beside a running engine: see [`give_back_beside`].
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes the allocator's own locks; 0 keeps nothing in reserve.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+}
+
+/// The same while the engine runs. One part of the heap after the other is locked meanwhile (0.4 ms for 11 MiB in all);
+/// on a thread as urgent as the engine, so that the engine never waits for one that does not get a processor.
+pub fn give_back_beside(engine: &Engine) {
+    if engine.lock_memory {
+        // What is locked stays.
+        return;
+    }
+    elect::as_urgent_as_engine(engine.clone(), "vipd-memory", give_back);
+}
