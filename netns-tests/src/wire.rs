@@ -84,9 +84,20 @@ impl Capture {
     ///
     /// When there is no right to capture, or no place for the file.
     pub fn start(lab: &Lab) -> Self {
-        let file = lab.bridge.directory.join("bridge.pcap");
+        Self::at(lab, "br0")
+    }
+
+    /// The same at another bridge of the lab's.
+    ///
+    /// # Panics
+    ///
+    /// As [`Capture::start`].
+    pub fn at(lab: &Lab, bridge: &'static str) -> Self {
+        let name = if bridge == "br0" { "bridge" } else { bridge };
+        let file = lab.bridge.directory.join(format!("{name}.pcap"));
         let mut pcap = PcapWriter::create(&file).expect("the lab's directory is ours");
-        let socket = lab.bridge.inside(|| open(lab.stranger.number)).expect("a packet socket at the bridge");
+        let socket =
+            lab.bridge.inside(|| open(bridge, lab.stranger.number)).expect("a packet socket at the bridge");
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let shared = seen.clone();
         let worker = Worker::start(move |stop| {
@@ -194,14 +205,14 @@ impl PcapWriter {
 }
 
 /// A packet socket on `br0` of the calling thread's namespace that hears what the bridge forwards.
-fn open(stranger: u8) -> io::Result<OwnedFd> {
+fn open(bridge: &str, stranger: u8) -> io::Result<OwnedFd> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
     // Without a protocol it hears nothing until it is bound, so that the filter is there first.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(0, 100_000))?;
     setsockopt(&socket, sockopt::RcvBuf, &(8 << 20))?;
-    let index = nix::net::if_::if_nametoindex("br0")?;
+    let index = nix::net::if_::if_nametoindex(bridge)?;
     let mut filter = filter(stranger);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     let membership = libc::packet_mreq {
