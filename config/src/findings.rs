@@ -167,6 +167,7 @@ const SECTIONS: &[Section] = &[
             ("not-needed", "a keyword without effect here"),
             ("not-supported-yet", "a keyword that has no effect yet"),
             ("number-with-rest", "a number with something behind it"),
+            ("rest-of-address", "a prefix or a range behind an address that takes none"),
             ("refused", "a keyword that cannot be done here"),
             ("refused-by-keepalived", "used here, but keepalived does not start with it"),
             ("repeated", "a keyword written twice: the last one counts"),

@@ -185,7 +185,16 @@ impl Lower<'_> {
     }
 
     pub(super) fn address(&mut self, word: &Word, otherwise: &str) -> Option<Located<IpAddr>> {
-        match word.text.parse() {
+        // keepalived's own reading of addresses cuts a range and a prefix off, silently.
+        let end = word.text.find(['/', '-']).unwrap_or(word.text.len());
+        let (text, rest) = word.text.split_at(end);
+        match text.parse() {
+            Ok(address) if !rest.is_empty() => {
+                let message = format!("`{rest}` behind an address that takes neither prefix nor range");
+                let finding = Diagnostic::notice("rest-of-address", &word.at, message);
+                self.diagnostics.push(finding.help("it is dropped, as in keepalived"));
+                Some(Located::new(address, word.at.clone()))
+            }
             Ok(address) => Some(Located::new(address, word.at.clone())),
             Err(_) => {
                 self.invalid(word, "an IPv4 or IPv6 address", otherwise);
