@@ -29,12 +29,15 @@ pub enum Verdict {
     Refused(String),
     /// Its VRRP process crashes again and again.
     Crashed,
-    /// It neither ran nor ended in time.
-    Hung,
+    /// It neither ran nor ended in time; its log.
+    Hung(String),
 }
 
-/// How long keepalived may take to start and to write its dump.
-const LIMIT: Duration = Duration::from_secs(25);
+/// How long keepalived may say and write nothing, and how long it may take altogether.
+const SILENCE: Duration = Duration::from_secs(25);
+const LONGEST: Duration = Duration::from_secs(600);
+/// Until it is asked for its dump again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs `work` in a network and a mount namespace where these interfaces and users exist.
 ///
@@ -227,53 +230,113 @@ fn start(configuration: &Path, log: &Path) -> std::io::Result<Child> {
 }
 
 fn dump_of(running: &mut Child, log: &Path) -> Verdict {
-    let deadline = Instant::now() + LIMIT;
     let read = || fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    while !read().contains("Startup complete") {
+    let mut patience = Patience::new();
+    let mut asked: Option<Instant> = None;
+    loop {
+        let said = read();
+        if said.contains("Startup complete") {
+            break;
+        }
         if running.try_wait().is_ok_and(|ended| ended.is_some()) {
-            let log = read();
-            if log.contains("Warning - keepalived has no configuration to run") {
+            // What it said last may have come since.
+            let said = read();
+            if said.contains("Warning - keepalived has no configuration to run") {
                 return Verdict::Nothing;
             }
-            return Verdict::Refused(reason(&log));
+            return Verdict::Refused(reason(&said));
         }
-        if read().contains("died: Respawning") {
+        if said.contains("died: Respawning") {
             return Verdict::Crashed;
         }
-        // It has read everything and waits for signals, but has started nobody who does VRRP.
-        if asks_parent(running) && !read().contains("Starting VRRP child process") {
-            return Verdict::Nothing;
+        // A child that has just been made would die of the signal that its parent passes on.
+        if !has_children(&said) {
+            ask_again(running, &mut asked);
+            // It has read everything and takes signals, but has started nobody who does VRRP.
+            if has_parents_dump() && !has_children(&read()) {
+                return Verdict::Nothing;
+            }
         }
-        if Instant::now() > deadline {
-            return Verdict::Hung;
+        if patience.is_over(said.len()) {
+            return Verdict::Hung(said);
         }
         thread::sleep(Duration::from_millis(20));
     }
-    let mut asked = Instant::now() - LIMIT;
-    let mut last = String::new();
+    asked = None;
     loop {
-        if asked.elapsed() > Duration::from_millis(500) {
-            asked = Instant::now();
-            asks_parent(running);
-        }
-        let now = dumps();
-        let log = read();
-        if log.contains("died: Respawning") {
+        ask_again(running, &mut asked);
+        let said = read();
+        if said.contains("died: Respawning") {
             return Verdict::Crashed;
         }
-        let vrrp = log.contains("Starting VRRP child process");
-        if now.contains(if vrrp { "---< Interfaces >---" } else { "\n------<" }) && now == last {
-            return Verdict::Loaded(now);
-        }
-        if !vrrp && asked.elapsed() > Duration::from_millis(300) && asks_parent(running) {
+        if !said.contains(VRRP) && has_parents_dump() {
             return Verdict::Nothing;
         }
-        last = now;
-        if Instant::now() > deadline {
-            return Verdict::Hung;
+        let is_written = !is_writing(running.id());
+        let found = dumps();
+        let has_vrrp = found.vrrp.contains("---< Interfaces >---");
+        let has_bfd = found.bfd.is_some() || !said.contains(BFD);
+        if is_written && has_vrrp && has_bfd {
+            return Verdict::Loaded(found.vrrp + &found.bfd.unwrap_or_default());
+        }
+        if patience.is_over(said.len() + found.vrrp.len()) {
+            return Verdict::Hung(said);
         }
         thread::sleep(Duration::from_millis(60));
     }
+}
+
+/// What the parent says when there is something for VRRP, and for BFD.
+const VRRP: &str = "Starting VRRP child process";
+const BFD: &str = "Starting BFD child process";
+
+/// They are there, or come when the startup script has ended.
+fn has_children(said: &str) -> bool {
+    [VRRP, BFD, "Running startup script"].iter().any(|sign| said.contains(sign))
+}
+
+/// Ends when keepalived says and writes nothing more: a busy machine, or two thousand instances, take their time.
+struct Patience {
+    progress: usize,
+    since: Instant,
+    began: Instant,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { progress: 0, since: Instant::now(), began: Instant::now() }
+    }
+
+    fn is_over(&mut self, progress: usize) -> bool {
+        if progress != self.progress {
+            (self.progress, self.since) = (progress, Instant::now());
+        }
+        self.since.elapsed() > SILENCE || self.began.elapsed() > LONGEST
+    }
+}
+
+/// Asks for a dump, and once more if there is none after a while. Each time it is written anew, so asking often would
+/// keep a large one from ever being complete.
+fn ask_again(running: &Child, asked: &mut Option<Instant>) {
+    if asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
+        return;
+    }
+    if let Some(parent) = only_child(running.id()).filter(|parent| catches(*parent, Signal::SIGUSR1)) {
+        let _ = kill(parent, Signal::SIGUSR1);
+        *asked = Some(Instant::now());
+    }
+}
+
+fn has_parents_dump() -> bool {
+    Path::new("/tmp/keepalived_parent.data").exists()
+}
+
+/// A dump is open in this process or in one that it started.
+fn is_writing(process: u32) -> bool {
+    let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let opened = files.filter_map(|file| fs::read_link(file.path()).ok());
+    let mut dumps = opened.filter(|path| path.extension().is_some_and(|extension| extension == "data"));
+    dumps.next().is_some() || children(process).into_iter().any(is_writing)
 }
 
 /// The line of its log that says most, without the date.
@@ -293,14 +356,6 @@ fn reason(log: &str) -> String {
     line.get(26..).unwrap_or(line).to_owned()
 }
 
-/// Asks for a dump; whether the parent has written its own.
-fn asks_parent(running: &Child) -> bool {
-    if let Some(parent) = only_child(running.id()).filter(|parent| catches(*parent, Signal::SIGUSR1)) {
-        let _ = kill(parent, Signal::SIGUSR1);
-    }
-    Path::new("/tmp/keepalived_parent.data").exists()
-}
-
 /// keepalived takes its signals from a file descriptor; before they are blocked, one would end it.
 fn catches(process: Pid, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
@@ -310,14 +365,23 @@ fn catches(process: Pid, signal: Signal) -> bool {
 }
 
 fn only_child(of: u32) -> Option<Pid> {
-    let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).ok()?;
-    Some(Pid::from_raw(children.split_ascii_whitespace().next()?.parse().ok()?))
+    children(of).first().and_then(|child| i32::try_from(*child).ok()).map(Pid::from_raw)
 }
 
-/// The dump of the VRRP process, and that of the BFD process without the global settings of both.
-fn dumps() -> String {
-    let mut text = String::new();
-    let mut bfd = String::new();
+fn children(of: u32) -> Vec<u32> {
+    let all = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    all.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// What was written so far.
+struct Dumps {
+    vrrp: String,
+    /// Without the global settings, which both have.
+    bfd: Option<String>,
+}
+
+fn dumps() -> Dumps {
+    let mut found = Dumps { vrrp: String::new(), bfd: None };
     for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         // Not a FIFO, which would be waited for.
@@ -327,10 +391,11 @@ fn dumps() -> String {
         let Ok(bytes) = fs::read(entry.path()) else { continue };
         let read = String::from_utf8_lossy(&bytes).into_owned();
         if name.starts_with("keepalived_bfd") {
-            bfd = read.find("------< BFD Topology").map(|at| read[at..].to_owned()).unwrap_or_default();
+            let topology = read.find("------< BFD Topology").map(|at| read[at..].to_owned());
+            found.bfd = Some(topology.unwrap_or_default());
         } else if name.starts_with("keepalived") && !name.contains("parent") {
-            text = read;
+            found.vrrp = read;
         }
     }
-    text + &bfd
+    found
 }

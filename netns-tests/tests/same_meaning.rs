@@ -22,6 +22,9 @@ mod deliberate;
 /// Files at a time.
 const WORKERS: usize = 3;
 
+/// The loop of seq2.conf.
+const MANY: &str = "~SEQ(ID,1,250)";
+
 /// What became of a file.
 enum Outcome {
     Same(usize),
@@ -64,12 +67,20 @@ fn compare(file: &Path) -> Outcome {
             .lines()
             .map(|l| if l.trim_start().starts_with("lvs_sync_daemon") { "" } else { l })
             .collect();
-        let folder = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-        let copy = folder.path().join(file.file_name().unwrap());
-        std::fs::write(&copy, lines.join("\n")).unwrap();
-        return compare_as_it_is(&copy, &lines.join("\n"));
+        return compare_copy(file, &lines.join("\n"));
+    }
+    // 2000 instances with a VMAC each take keepalived minutes; 200 say the same. All of them when it is asked for.
+    if text.contains(MANY) && std::env::var_os("VIPD_SAME").is_none() {
+        return compare_copy(file, &text.replace(MANY, "~SEQ(ID,1,25)"));
     }
     compare_as_it_is(file, &text)
+}
+
+fn compare_copy(file: &Path, text: &str) -> Outcome {
+    let folder = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
+    let copy = folder.path().join(file.file_name().unwrap());
+    std::fs::write(&copy, text).unwrap();
+    compare_as_it_is(&copy, text)
 }
 
 fn compare_as_it_is(file: &Path, text: &str) -> Outcome {
@@ -97,7 +108,10 @@ fn compare_as_it_is(file: &Path, text: &str) -> Outcome {
             return Outcome::NotRun { how: format!("ends: {why}"), loads: ours.is_some() };
         }
         Verdict::Crashed => return Outcome::NotRun { how: "crashes".into(), loads: ours.is_some() },
-        Verdict::Hung => return Outcome::NotRun { how: "hangs".into(), loads: ours.is_some() },
+        Verdict::Hung(log) => {
+            println!("{}: keepalived hangs after saying\n{log}", file.display());
+            return Outcome::NotRun { how: "hangs".into(), loads: ours.is_some() };
+        }
     };
     match ours {
         Some(ours) => {

@@ -99,8 +99,13 @@ pub const DELIBERATE: &[Deliberate] = &[
     Deliberate { file: Some("scripts.conf"), ..any("instance tracks", "Tracked scripts", DEFINED_LATER) },
     Deliberate { file: Some("scripts.conf"), ..any("order", "script", DEFINED_LATER) },
     Deliberate { file: Some("scripts.conf"), ..any("script later", "*", DEFINED_LATER) },
+    Deliberate { file: Some("seq2.conf"), ..any("", "Tracked files", FOLDER_LATER) },
+    Deliberate { file: Some("seq2.conf"), ..any("file ", "File", FOLDER_LATER) },
+    Deliberate { file: Some("seq2.conf"), ..any("order", "file", FOLDER_LATER) },
 ];
 
+const FOLDER_LATER: &str = "a tracked file whose folder is not there when keepalived starts is forgotten by it; vipd \
+    watches for the file";
 const NOTIFY_LATER: &str = "a notify script that is missing when the file is read is dropped by keepalived; vipd keeps \
     it, since it may be there when it is needed";
 const WEIGHT: &str = "more than 253 changes nothing: the priority stays between 1 and 254";
