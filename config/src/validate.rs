@@ -165,6 +165,12 @@ pub(crate) fn vrid(meant: &model::Instance, diagnostics: &mut Diagnostics) -> Op
     }
 }
 
+/// A name or an address without a port.
+pub(crate) fn is_host(text: &str) -> bool {
+    let is_plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '/');
+    is_plain && (!text.contains(':') || text.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
 pub(crate) fn first_state(meant: &model::Instance, owner: bool, strict: bool, diagnostics: &mut Diagnostics) {
     let Some(state) = meant.first_state.as_ref().filter(|s| s.value == FirstState::Active) else { return };
     if strict && !owner {

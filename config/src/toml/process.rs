@@ -1,5 +1,6 @@
 //! `[engine]`, `[process]` and `[mail]`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -13,6 +14,8 @@ use super::table::{ANY_TIME, SOME_TIME, Table};
 use super::{Door, once};
 
 const MOST_BUFFER: i64 = i32::MAX as i64;
+/// RLIMIT_RTTIME counts microseconds.
+const REALTIME_LIMIT: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(1 << 32);
 
 impl Door<'_> {
     pub(super) fn engine(&mut self, mut engine: Table<'_>) {
@@ -36,7 +39,7 @@ impl Door<'_> {
         if let Some(nice) = self.fresh("engine.nice", nice) {
             self.model.engine.nice = Some(nice);
         }
-        let limit = self.duration(&mut engine, "realtime_limit", SOME_TIME);
+        let limit = self.duration(&mut engine, "realtime_limit", REALTIME_LIMIT);
         if let Some(limit) = self.fresh("engine.realtime_limit", limit) {
             self.model.engine.rlimit_rttime = Some(limit);
         }
@@ -183,9 +186,7 @@ impl Door<'_> {
     /// `HOST` or `HOST:PORT`.
     fn smtp_server(&mut self, value: &Spanned<DeValue<'_>>) -> Option<(String, u16)> {
         let text = self.as_text(value, "a host name or address")?;
-        let plain = |host: &str| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
-        let bare = text.value.parse::<std::net::Ipv6Addr>().is_ok() || !text.value.contains(':');
-        if bare && plain(&text.value) {
+        if crate::validate::is_host(&text.value) {
             return Some((text.value, SMTP_PORT));
         }
         self.as_target(value).map(|target| (target.value.host, target.value.port))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Located};
 use crate::ready::DynamicInterfaces;
+use crate::validate::is_host;
 use crate::written::{Statement, Word};
 
 use super::values::Rest;
@@ -163,6 +164,9 @@ impl Lower<'_> {
 
     fn smtp_server(&mut self, statement: &Statement) {
         let Some(host) = self.required(statement, "a host name or address") else { return };
+        if !is_host(&host.text) {
+            return self.invalid(host, "a host name or address", "no mail is sent, as with keepalived");
+        }
         let port = match statement.parameters().get(1) {
             Some(word) => self.number(word, 1..=65535, Rest::Warned, "port 25 is used"),
             None => None,
