@@ -112,8 +112,9 @@ impl Lower<'_> {
             }
             "from" => {
                 let value = self.value_of(line, word, "an IPv6 prefix")?;
-                route.from = Some(self.prefix_word(line, value, "an IPv6 prefix")?.prefix_of(Family::Ipv6));
-                if line.family == Some(Family::Ipv4) {
+                let from = self.prefix_word(line, value, "an IPv6 prefix")?;
+                route.from = Some(from.prefix_of(Family::Ipv6));
+                if from == Destination::All || line.family == Some(Family::Ipv4) {
                     return Err(self.drop_line(line, value, "an IPv6 prefix"));
                 }
             }
