@@ -338,6 +338,7 @@ fn instance(instance: &Instance, sessions: &[Bfd]) -> String {
     habits(&mut text, instance);
     addresses(&mut text, "addresses", &instance.addresses, instance);
     addresses(&mut text, "excluded", &instance.excluded, instance);
+    flag(&mut text, "no_addresses", instance.addresses.is_empty(), false);
     track(&mut text, instance, sessions);
     let (arp, na) = (complete::arp_announcements(), complete::neighbor_announcements());
     announcements(&mut text, "gratuitous_arp", &instance.gratuitous_arp, &arp, instance.strict);

@@ -70,6 +70,7 @@ impl Door<'_> {
         instance.strict = self.boolean(&mut table, "strict");
         instance.addresses = self.virtual_addresses(&mut table, "addresses");
         instance.excluded = self.virtual_addresses(&mut table, "excluded");
+        instance.no_addresses = self.boolean(&mut table, "no_addresses").is_some_and(|on| on.value);
         if instance.interface.is_none() && instance.unicast.is_some() {
             self.interfaces_of_addresses(&mut instance);
         }

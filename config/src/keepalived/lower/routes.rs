@@ -481,6 +481,7 @@ impl Lower<'_> {
                 .push(finding.help("only the next hops count; keepalived gives the kernel both, which it refuses unless they agree"));
         }
         route.metrics.sort_unstable();
+        let interface = interface && route.has_interface();
         self.route_tracking(entry, &mut route, interface, no_track, protocol);
         let shown = !no_track || protocol.is_some();
         route.text = route_text(&route, shown);
