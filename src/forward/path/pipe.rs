@@ -9,7 +9,7 @@ use nix::unistd::pipe2;
 const KEPT: usize = 32;
 
 /// Bytes that a pipe may hold; the kernel grants less to a user with many pipes.
-pub const CAPACITY: usize = 256 * 1024;
+pub const CAPACITY: usize = 64 * 1024;
 
 /// An empty pipe.
 #[derive(Debug)]
