@@ -118,6 +118,20 @@ fn endless_loops_are_refused_in_time() {
     }
 }
 
+/// Each of twelve files includes all of them, over and over.
+#[test]
+fn files_that_include_one_another_are_refused_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in 'a'..='l' {
+        std::fs::write(folder.path().join(format!("{name}.conf")), "include *\n".repeat(66)).unwrap();
+    }
+    let start = Instant::now();
+    let loaded = load_file(&folder.path().join("a.conf"));
+    assert!(start.elapsed() < REFUSED, "{:?}", start.elapsed());
+    assert!(loaded.config.is_none());
+    assert!(loaded.diagnostics.iter().any(|finding| finding.code == "include-loop"));
+}
+
 /// What a loop may write is read, in a time that grows with it and not with its square.
 #[test]
 fn long_lists_out_of_loops() {

@@ -82,6 +82,8 @@ pub(crate) struct Reader<'a> {
     /// The files that are being read, outermost first.
     open: Vec<PathBuf>,
     included: usize,
+    /// Files include one another without end: from now on none is included.
+    tangled: bool,
     checks: include::Checks,
 }
 
@@ -109,6 +111,7 @@ impl<'a> Reader<'a> {
             exhausted: false,
             open: Vec::new(),
             included: 0,
+            tangled: false,
             checks: include::Checks::default(),
         }
     }

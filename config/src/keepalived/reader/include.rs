@@ -46,6 +46,9 @@ impl Reader<'_> {
             return false;
         }
         let Some(checks) = Checks::of(&keyword.text, self.checks) else { return false };
+        if self.tangled {
+            return true;
+        }
         let Some(pattern) = words.get(1) else {
             let finding = Diagnostic::error("missing-parameter", &keyword.at, "`include` without a file");
             self.diagnostics.push(finding.expected("a path or a pattern"));
@@ -140,18 +143,21 @@ impl Reader<'_> {
     fn include_file(&mut self, path: &Path, checks: Checks, at: &Location) {
         let real = canonical(path);
         if self.open.contains(&real) {
+            self.tangled = true;
             let message = format!("`{}` includes itself", path.display());
             self.diagnostics
-                .push(Diagnostic::error("include-loop", at, message).help("the inner include is left out"));
+                .push(Diagnostic::error("include-loop", at, message).help("no file is included from here on"));
             return;
         }
         if self.open.len() > MOST_INCLUDES {
+            self.tangled = true;
             let message = format!("more than {MOST_INCLUDES} files within files");
             self.diagnostics.push(Diagnostic::error("include-depth", at, message));
             return;
         }
         self.included += 1;
         if self.included > MOST_FILES {
+            self.tangled = true;
             if self.included == MOST_FILES + 1 {
                 let message = format!("more than {MOST_FILES} files are included");
                 self.diagnostics.push(Diagnostic::error("too-large", at, message));
