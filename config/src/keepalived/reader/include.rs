@@ -145,8 +145,9 @@ impl Reader<'_> {
         if self.open.contains(&real) {
             self.tangled = true;
             let message = format!("`{}` includes itself", path.display());
-            self.diagnostics
-                .push(Diagnostic::error("include-loop", at, message).help("no file is included from here on"));
+            self.diagnostics.push(
+                Diagnostic::error("include-loop", at, message).help("no file is included from here on"),
+            );
             return;
         }
         if self.open.len() > MOST_INCLUDES {
