@@ -111,7 +111,9 @@ fn endless_loops_are_refused_in_time() {
         "~SEQ(i,1,90000) virtual_server 10.0.0.1 ${i} { real_server 10.0.0.${i} 80 { TCP_CHECK { } } }",
         "~SEQ(i,1,90000) track_file f${i} { file /x${i} }",
     ];
-    for text in texts {
+    let long = "~SEQ(i, 1, 200) 10.0.0.${i}/3        ".repeat(400);
+    let long = format!("vrrp_instance V1 {{\nvirtual_ipaddress {{\n{long}\n}}\n}}\n");
+    for text in texts.into_iter().chain([long.as_str()]) {
         let (codes, took) = timed(text);
         assert!(codes.contains(&"too-large"), "{text}: {codes:?}");
         assert!(took < REFUSED, "{text}: {took:?}");

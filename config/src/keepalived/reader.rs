@@ -42,6 +42,8 @@ pub(super) const MOST_DEPTH: usize = 24;
 const MOST_INCLUDES: usize = 16;
 /// Files altogether.
 const MOST_FILES: usize = 2_000;
+/// Characters of a line that grew, beyond which each counts five times.
+const LONG_LINE: usize = 1024;
 
 /// A value with a name: one line, or several that are read one after the other.
 #[derive(Clone, Debug)]
@@ -333,7 +335,8 @@ impl<'a> Reader<'a> {
 
     /// Counts what definitions and loops grow to. `grown`: out of definitions, without a loop.
     pub(super) fn spend(&mut self, line: &Line, grown: bool) {
-        let characters = line.chars.len() + LINE;
+        // keepalived reads 1023 bytes of a line; whoever grows longer ones has many words in them to look at.
+        let characters = line.chars.len() + LINE + 4 * line.chars.len().saturating_sub(LONG_LINE);
         self.characters += characters;
         self.grown += if grown { characters } else { 0 };
         let most_grown = LEAST_GROWTH.max(self.read.saturating_mul(MOST_GROWTH));
