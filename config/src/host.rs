@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::lint::commands;
-use crate::ready::{Command, Config, Place, Probe};
+use crate::ready::{Command, Config, Notify, Place, Probe};
 
 mod networks;
 
@@ -26,7 +25,7 @@ pub(crate) fn check(config: &Config, diagnostics: &mut Diagnostics) {
     let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_deref());
     let process =
         [&config.process.startup, &config.process.shutdown].into_iter().filter_map(Option::as_deref);
-    for command in notify.flat_map(commands).chain(fifos).chain(process) {
+    for command in notify.flat_map(Notify::commands).chain(fifos).chain(process) {
         script(command, "it cannot be run until it is there", diagnostics);
     }
 }

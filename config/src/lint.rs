@@ -16,8 +16,6 @@ mod script;
 mod single;
 mod weight;
 
-pub(crate) use script::commands;
-
 /// One host: what it runs, and where that was written.
 pub(crate) struct Host {
     pub config: Config,

@@ -520,6 +520,23 @@ pub struct Notify {
     pub priority_changes: bool,
 }
 
+impl Notify {
+    /// Every script of it.
+    pub fn commands(&self) -> impl Iterator<Item = &Command> {
+        [
+            &self.any,
+            &self.master,
+            &self.backup,
+            &self.fault,
+            &self.stop,
+            &self.deleted,
+            &self.master_rx_lower_priority,
+        ]
+        .into_iter()
+        .filter_map(Option::as_deref)
+    }
+}
+
 /// A program with its arguments; never a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Command {

@@ -29,28 +29,13 @@ pub(super) fn judge(host: &Host, diagnostics: &mut Diagnostics) {
     let config = &host.config;
     let notify =
         config.instances.iter().map(|i| &i.notify).chain(config.sync_groups.iter().map(|g| &g.notify));
-    let told = notify.flat_map(commands);
+    let told = notify.flat_map(Notify::commands);
     let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_deref());
     let process =
         [&config.process.startup, &config.process.shutdown].into_iter().filter_map(Option::as_deref);
     for command in told.chain(fifos).chain(process) {
         needs_shell(command, diagnostics);
     }
-}
-
-/// Every script of a set.
-pub(crate) fn commands(notify: &Notify) -> impl Iterator<Item = &Command> {
-    [
-        &notify.any,
-        &notify.master,
-        &notify.backup,
-        &notify.fault,
-        &notify.stop,
-        &notify.deleted,
-        &notify.master_rx_lower_priority,
-    ]
-    .into_iter()
-    .filter_map(Option::as_deref)
 }
 
 /// Words of a shell reach the program as arguments: nobody splits the line at them.

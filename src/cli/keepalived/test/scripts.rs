@@ -54,18 +54,8 @@ pub fn complaints(config: &Config, without_vrrp: bool) -> (String, u8) {
 fn told(config: &Config) -> impl Iterator<Item = &Command> {
     let notifies = config.instances.iter().map(|instance| &instance.notify);
     let notifies = notifies.chain(config.sync_groups.iter().map(|group| &group.notify));
-    let of_instances = notifies.flat_map(|notify| {
-        [
-            &notify.any,
-            &notify.master,
-            &notify.backup,
-            &notify.fault,
-            &notify.stop,
-            &notify.deleted,
-            &notify.master_rx_lower_priority,
-        ]
-    });
-    of_instances.chain(config.fifos.iter().map(|fifo| &fifo.script)).filter_map(Option::as_deref)
+    let scripts = notifies.flat_map(|notify| notify.commands());
+    scripts.chain(config.fifos.iter().filter_map(|fifo| fifo.script.as_deref()))
 }
 
 /// A program of a checker; who runs it does not matter for whether it is there.
