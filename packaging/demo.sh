@@ -3,4 +3,5 @@
 set -eu
 cd "$(dirname "$0")/.."
 . packaging/setup.sh
-exec cargo run --quiet --release --bin vipd -- demo "$@"
+echo "demo: building vipd; the first time this takes about five minutes on two processors" >&2
+exec cargo run --release --bin vipd -- demo "$@"
