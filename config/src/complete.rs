@@ -34,6 +34,12 @@ pub(crate) const KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(10), count: 3 };
 /// Sessions of a listener at a time.
 pub(crate) const MAX_SESSIONS: u32 = 10_000;
+/// How long a client keeps its backend after its last session.
+pub(crate) const PERSISTENCE_TIMEOUT: Duration = Duration::from_secs(360);
+/// Errors in a row that sessions may meet at a backend (HAProxy's `error-limit`).
+pub(crate) const ERROR_LIMIT: u32 = 10;
+/// How long a backend without a check is down for them.
+pub(crate) const OBSERVED_DOWN_FOR: Duration = Duration::from_secs(10);
 /// From round to round of gratuitous ARP with a virtual MAC. Who lets go of the address may still answer the first
 /// round, from the same MAC: the switch then turns back to it, and stays so until the next frame from here.
 pub(crate) const VMAC_ROUND_GAP: Duration = Duration::from_millis(10);
@@ -83,6 +89,7 @@ pub(crate) fn complete(
     let control = Control {
         socket: model.control_socket.map_or_else(|| PathBuf::from(CONTROL_SOCKET), |s| s.value),
         metrics: model.metrics.map(|m| m.value),
+        web: model.web.map(|w| w.value),
     };
     let mut config = Config {
         engine: Engine {
@@ -95,6 +102,8 @@ pub(crate) fn complete(
         checks,
         instances,
         listeners,
+        forwarder: model.forwarder,
+        health_pages: model.health_pages,
         fifos: model.fifos,
         track_groups: model.track_groups.into_iter().map(track_group).collect(),
         static_addresses: model.static_addresses.into_iter().map(static_address).collect(),
@@ -110,6 +119,7 @@ pub(crate) fn complete(
         ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
+    validate::not_yet(&config, diagnostics);
     config
 }
 
@@ -141,7 +151,7 @@ fn mail(mail: model::Mail, host_name: &str, users: &Users) -> Option<Mail> {
     })
 }
 
-fn check(check: model::Check) -> Check {
+pub(crate) fn check(check: model::Check) -> Check {
     Check {
         name: check.name.value,
         place: check.name.at.place,
@@ -164,8 +174,9 @@ fn listener(listener: model::Listener, instances: &[Arc<Instance>]) -> Listener 
         name: b.name.value,
         address: b.address.value,
         weight: b.weight,
-        check: b.check.map(|c| c.value),
+        checks: b.checks.into_iter().map(|c| c.value).collect(),
         place: b.name.at.place,
+        policy: b.policy,
     };
     Listener {
         name: listener.name.value,
@@ -180,6 +191,8 @@ fn listener(listener: model::Listener, instances: &[Arc<Instance>]) -> Listener 
         max_sessions: listener.max_sessions,
         close_sessions_on_backend_down: listener.close_sessions_on_backend_down,
         instances,
+        discovered: listener.discovered,
+        policy: listener.policy,
     }
 }
 

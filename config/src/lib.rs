@@ -36,7 +36,7 @@ mod toml_writer;
 mod validate;
 
 pub use complete::CONTROL_SOCKET;
-pub use places::without_places;
+pub use places::{listener_without_places, without_places};
 pub use toml_writer::to_toml;
 
 /// `docs/keepalived.md`: every keyword of keepalived.conf and what becomes of it here, in Markdown.

@@ -10,9 +10,9 @@ use std::time::Duration;
 pub use crate::diagnostic::Located;
 use crate::diagnostic::Location;
 use crate::ready::{
-    AnnouncementGroup, Announcements, Balance, Bfd, Effect, Engine, ExtraAnnouncements, Fifo, Firewall, Hmac,
-    Keepalive, LinkDelay, Notify, OldUnicastChecksum, Probe, Process, Route, Rule, UnicastPeer, Version,
-    VirtualAddress, Vmac,
+    AnnouncementGroup, Announcements, BackendPolicy, Balance, Bfd, Discovery, Effect, Engine,
+    ExtraAnnouncements, Fifo, Firewall, Forwarder, HealthPage, Hmac, Keepalive, LinkDelay, Notify,
+    OldUnicastChecksum, Policy, Probe, Process, Route, Rule, UnicastPeer, Version, VirtualAddress, Vmac,
 };
 
 /// Everything that was written, in all files.
@@ -26,6 +26,8 @@ pub struct Model {
     pub control_socket: Option<Located<PathBuf>>,
     /// Where metrics are served.
     pub metrics: Option<Located<SocketAddr>>,
+    /// Where the web page is served.
+    pub web: Option<Located<SocketAddr>>,
     /// SCHED_RR priority.
     pub realtime_priority: Option<Located<u8>>,
     /// Lock memory.
@@ -42,6 +44,10 @@ pub struct Model {
     pub instances: Vec<Instance>,
     /// Listening services.
     pub listeners: Vec<Listener>,
+    /// How the forwarder runs.
+    pub forwarder: Forwarder,
+    /// Pages that say whether the forwarder can forward.
+    pub health_pages: Vec<HealthPage>,
     /// Pipes.
     pub fifos: Vec<Fifo>,
     /// Instances that need something static.
@@ -385,6 +391,10 @@ pub struct Listener {
     pub close_sessions_on_backend_down: bool,
     /// Instances it belongs to; `None`: those that hold an address it binds.
     pub instances: Option<Vec<Located<String>>>,
+    /// Backends by name.
+    pub discovered: Vec<Discovery>,
+    /// What is asked for less often.
+    pub policy: Policy,
 }
 
 /// A backend.
@@ -394,8 +404,10 @@ pub struct Backend {
     pub name: Located<String>,
     /// Where to connect.
     pub address: Located<SocketAddr>,
-    /// 1–256.
+    /// 0–65535.
     pub weight: u16,
-    /// Name of its check.
-    pub check: Option<Located<String>>,
+    /// Names of its checks.
+    pub checks: Vec<Located<String>>,
+    /// What is asked for less often.
+    pub policy: BackendPolicy,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ready::{Command, Config, Notify, Place, Probe};
+use crate::ready::{Backend, Check, Command, Config, Listener, Notify, Place, Probe};
 
 /// The configuration without the places of its values: two that are equal now do the same.
 #[must_use]
@@ -10,12 +10,7 @@ pub fn without_places(mut config: Config) -> Config {
     let file: Arc<str> = "".into();
     let nowhere = Place { file, line: 0, column: 0 };
     config.shown = crate::ready::Shown::default();
-    for check in &mut config.checks {
-        check.place = nowhere.clone();
-        if let Probe::Script(command) = &mut check.probe {
-            command.place = nowhere.clone();
-        }
-    }
+    config.checks.iter_mut().for_each(|check| forget_check(check, &nowhere));
     for instance in config.instances.iter_mut().map(Arc::make_mut) {
         instance.place = nowhere.clone();
         for address in instance.addresses.iter_mut().chain(&mut instance.excluded) {
@@ -41,17 +36,48 @@ pub fn without_places(mut config: Config) -> Config {
     }
     forget(&mut config.process.startup, &nowhere);
     forget(&mut config.process.shutdown, &nowhere);
-    for listener in &mut config.listeners {
-        listener.place = nowhere.clone();
-        for backend in &mut listener.backends {
-            backend.place = nowhere.clone();
-        }
-    }
+    config.listeners.iter_mut().for_each(|listener| forget_listener(listener, &nowhere));
+    config.health_pages.iter_mut().for_each(|page| page.place = nowhere.clone());
     for fifo in &mut config.fifos {
         fifo.place = nowhere.clone();
         forget(&mut fifo.script, &nowhere);
     }
     config
+}
+
+/// A listener without the places of its values.
+#[must_use]
+pub fn listener_without_places(mut listener: Listener) -> Listener {
+    forget_listener(&mut listener, &Place { file: "".into(), line: 0, column: 0 });
+    listener
+}
+
+fn forget_listener(listener: &mut Listener, nowhere: &Place) {
+    listener.place = nowhere.clone();
+    listener.backends.iter_mut().for_each(|backend| forget_backend(backend, nowhere));
+    for discovery in &mut listener.discovered {
+        forget_backend(&mut discovery.template, nowhere);
+        if let Some(check) = &mut discovery.check {
+            forget_check(check, nowhere);
+        }
+    }
+    if let Some(quorum) = &mut listener.policy.quorum {
+        forget(&mut quorum.up, nowhere);
+        forget(&mut quorum.down, nowhere);
+    }
+}
+
+fn forget_backend(backend: &mut Backend, nowhere: &Place) {
+    backend.place = nowhere.clone();
+    forget(&mut backend.policy.notify_up, nowhere);
+    forget(&mut backend.policy.notify_down, nowhere);
+}
+
+fn forget_check(check: &mut Check, nowhere: &Place) {
+    check.place = nowhere.clone();
+    if let Probe::Script(command) = &mut check.probe {
+        command.place = nowhere.clone();
+    }
 }
 
 fn forget(command: &mut Option<Box<Command>>, nowhere: &Place) {

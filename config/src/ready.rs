@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 mod bfd;
+mod forward;
 mod group;
 mod network;
 mod process;
@@ -19,6 +20,10 @@ mod shown;
 mod text;
 
 pub use bfd::{Bfd, Hmac, HmacKey, HmacMode, TrackBfd};
+pub use forward::{
+    AccessLog, Backend, BackendPolicy, Balance, Beside, Discovery, Forwarder, HealthPage, Keepalive,
+    Listener, Lookup, Mode, NoBackend, Observe, Persistence, Policy, Protocol, ProxyVersion, Quorum,
+};
 pub use group::SyncGroup;
 pub use network::{
     AnnouncementGroup, Encapsulation, ExtraAnnouncements, Firewall, LinkDelay, MAIN_TABLE, NextHop, PROTOCOL,
@@ -65,6 +70,12 @@ pub struct Config {
     pub instances: Vec<Arc<Instance>>,
     /// What the embedded forwarder listens on.
     pub listeners: Vec<Listener>,
+    /// How the forwarder runs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub forwarder: Forwarder,
+    /// Pages that say whether the forwarder can forward.
+    #[serde(skip_serializing_if = "is_default")]
+    pub health_pages: Vec<HealthPage>,
     /// Pipes that get a line for every change.
     pub fifos: Vec<Fifo>,
     /// Instances that change state together.
@@ -113,6 +124,8 @@ impl Config {
             checks: Vec::new(),
             instances: Vec::new(),
             listeners: Vec::new(),
+            forwarder: Forwarder::default(),
+            health_pages: Vec::new(),
             fifos: Vec::new(),
             sync_groups: Vec::new(),
             bfd: Vec::new(),
@@ -136,6 +149,9 @@ pub struct Control {
     pub socket: PathBuf,
     /// Prometheus metrics are served here. Default: only on the control socket, at `/metrics`.
     pub metrics: Option<SocketAddr>,
+    /// A web page for people is served here, for reading only. Default: only on the control socket.
+    #[serde(skip_serializing_if = "is_default")]
+    pub web: Option<SocketAddr>,
 }
 
 /// Scheduling of the engine thread.
@@ -748,68 +764,4 @@ pub enum FileExpect {
     Contains(String),
     /// Its first number is used as a value (keepalived's `track_file`); 0 when there is none.
     Value,
-}
-
-/// One listening service of the forwarder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Listener {
-    /// Unique.
-    pub name: String,
-    /// Where it begins.
-    pub place: Place,
-    /// Bound with IP_FREEBIND, so also while the address is elsewhere.
-    pub bind: Vec<SocketAddr>,
-    /// How a backend is chosen.
-    pub balance: Balance,
-    /// At least one.
-    pub backends: Vec<Backend>,
-    /// For one backend; then the next is tried. Default 2 s.
-    pub connect_timeout: Duration,
-    /// Cut a session after this time without a byte. Default never.
-    pub idle_timeout: Option<Duration>,
-    /// Probes on both legs.
-    pub keepalive: Option<Keepalive>,
-    /// TCP_USER_TIMEOUT on both legs. Default 20 s.
-    pub user_timeout: Option<Duration>,
-    /// Sessions at a time; more wait in the accept queue. Default 10 000.
-    pub max_sessions: u32,
-    /// Close the sessions of a backend that its check calls down. Default yes.
-    pub close_sessions_on_backend_down: bool,
-    /// Instances whose addresses are bound here: their sessions are closed when the VIP leaves.
-    pub instances: Vec<String>,
-}
-
-/// TCP keepalive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Keepalive {
-    /// TCP_KEEPIDLE. Default 30 s.
-    pub idle: Duration,
-    /// TCP_KEEPINTVL. Default 10 s.
-    pub interval: Duration,
-    /// TCP_KEEPCNT. Default 3.
-    pub count: u32,
-}
-
-/// Balancing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Balance {
-    /// In turn, by weight.
-    RoundRobin,
-    /// Fewest sessions for its weight.
-    LeastConn,
-}
-
-/// One server of a listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Backend {
-    /// Unique in its listener.
-    pub name: String,
-    /// Where to connect.
-    pub address: SocketAddr,
-    /// 1–256. Default 1.
-    pub weight: u16,
-    /// Name of a [`Check`] that exists; `None`: always up.
-    pub check: Option<String>,
-    /// Where it was written.
-    pub place: Place,
 }

@@ -15,12 +15,14 @@ use crate::model::Model;
 use crate::ready::{Fifo, Probe};
 
 mod address;
+mod backend;
 mod check;
 mod group;
 mod hmac;
 mod instance;
 mod listener;
 mod network;
+mod policy;
 mod process;
 mod route;
 mod rule;
@@ -104,6 +106,8 @@ impl Door<'_> {
             once(&mut self.model.control_socket, socket, "control.socket", self.diagnostics);
             let metrics = self.socket_address(&mut control, "metrics");
             once(&mut self.model.metrics, metrics, "control.metrics", self.diagnostics);
+            let web = self.socket_address(&mut control, "web");
+            once(&mut self.model.web, web, "control.web", self.diagnostics);
             self.finish(control);
         }
         if let Some(engine) = self.table(&mut root, "engine") {
@@ -136,6 +140,12 @@ impl Door<'_> {
         }
         for listener in self.tables(&mut root, "listener") {
             self.listener(listener);
+        }
+        if let Some(forwarder) = self.table(&mut root, "forwarder") {
+            self.forwarder(forwarder);
+        }
+        for page in self.tables(&mut root, "health_page") {
+            self.health_page(page);
         }
         for fifo in self.tables(&mut root, "fifo") {
             self.fifo(fifo);

@@ -9,14 +9,15 @@ use std::time::Duration;
 use crate::complete::{self, CONTROL_SOCKET};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::ready::{
-    Announcements, Authentication, Balance, Bfd, Check, Command, Config, Credentials, Effect, Family, Fifo,
-    FileExpect, Hmac, HmacMode, HttpProbe, Instance, Listener, Notify, OldUnicastChecksum, ParameterMatch,
-    Probe, ProcessProbe, Tls, TrackBfd, TrackCheck, TrackInterface, Transport, UnicastPeer, User, Version,
+    Announcements, Authentication, Bfd, Check, Command, Config, Credentials, Effect, Family, Fifo,
+    FileExpect, Hmac, HmacMode, HttpProbe, Instance, Notify, OldUnicastChecksum, ParameterMatch, Probe,
+    ProcessProbe, Tls, TrackBfd, TrackCheck, TrackInterface, Transport, UnicastPeer, User, Version,
     VirtualAddress,
 };
 use crate::time::shown;
 use crate::users::Users;
 
+mod forward;
 mod network;
 mod process;
 
@@ -35,6 +36,9 @@ pub fn to_toml(config: &Config, dropped: &Diagnostics) -> String {
     }
     if let Some(metrics) = config.control.metrics {
         line(&mut control, "metrics", &quoted(&metrics.to_string()));
+    }
+    if let Some(web) = config.control.web {
+        line(&mut control, "web", &quoted(&web.to_string()));
     }
     section(&mut text, "[control]", &control);
     section(&mut text, "[engine]", &process::engine(&config.engine));
@@ -62,7 +66,11 @@ pub fn to_toml(config: &Config, dropped: &Diagnostics) -> String {
         section(&mut text, "[[sync_group]]", &process::sync_group(written, &config.bfd));
     }
     for written in &config.listeners {
-        section(&mut text, "[[listener]]", &listener(written, config));
+        section(&mut text, "[[listener]]", &forward::listener(written, config));
+    }
+    section(&mut text, "[forwarder]", &forward::forwarder(config.forwarder));
+    for written in &config.health_pages {
+        section(&mut text, "[[health_page]]", &forward::health_page(written));
     }
     for written in &config.fifos {
         section(&mut text, "[[fifo]]", &fifo(written));
@@ -601,52 +609,6 @@ fn notify(text: &mut String, head: &str, notify: &Notify) {
     command(&mut body, "master_rx_lower_priority", notify.master_rx_lower_priority.as_deref());
     flag(&mut body, "priority_changes", notify.priority_changes, false);
     section(text, head, &body);
-}
-
-fn listener(listener: &Listener, config: &Config) -> String {
-    let mut text = String::new();
-    line(&mut text, "name", &quoted(&listener.name));
-    line(&mut text, "bind", &list(listener.bind.iter().map(|b| quoted(&b.to_string()))));
-    if listener.balance == Balance::RoundRobin {
-        line(&mut text, "balance", "\"roundrobin\"");
-    }
-    let _ = writeln!(text, "backends = [");
-    for backend in &listener.backends {
-        let mut body = String::new();
-        line(&mut body, "name", &quoted(&backend.name));
-        line(&mut body, "address", &quoted(&backend.address.to_string()));
-        number(&mut body, "weight", &backend.weight, &1);
-        if let Some(check) = &backend.check {
-            line(&mut body, "check", &quoted(check));
-        }
-        let _ = writeln!(text, "    {},", inline(&body));
-    }
-    text.push_str("]\n");
-    duration(&mut text, "connect_timeout", listener.connect_timeout, complete::CONNECT_TIMEOUT);
-    if listener.idle_timeout.is_some() {
-        line(&mut text, "idle_timeout", &never(listener.idle_timeout));
-    }
-    match listener.keepalive {
-        None => line(&mut text, "keepalive", "false"),
-        Some(keepalive) => {
-            let mut body = String::new();
-            duration(&mut body, "idle", keepalive.idle, complete::KEEPALIVE.idle);
-            duration(&mut body, "interval", keepalive.interval, complete::KEEPALIVE.interval);
-            number(&mut body, "count", &keepalive.count, &complete::KEEPALIVE.count);
-            if !body.is_empty() {
-                line(&mut text, "keepalive", &inline(&body));
-            }
-        }
-    }
-    if listener.user_timeout != Some(complete::USER_TIMEOUT) {
-        line(&mut text, "user_timeout", &never(listener.user_timeout));
-    }
-    number(&mut text, "max_sessions", &listener.max_sessions, &complete::MAX_SESSIONS);
-    flag(&mut text, "close_sessions_on_backend_down", listener.close_sessions_on_backend_down, true);
-    if listener.instances != complete::instances_of(&listener.bind, &config.instances) {
-        line(&mut text, "instances", &list(listener.instances.iter().map(|i| quoted(i))));
-    }
-    text
 }
 
 fn fifo(fifo: &Fifo) -> String {

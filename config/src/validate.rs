@@ -8,6 +8,10 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{Authentication, Config, Family, Instance, Transport, Version};
 
+mod unbuilt;
+
+pub(crate) use unbuilt::refuse as not_yet;
+
 /// Names that must be unique, and names that must exist.
 pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
     unique("check", model.checks.iter().map(|c| &c.name), diagnostics);
@@ -33,7 +37,7 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
     groups(model, &instances, diagnostics);
     for listener in &model.listeners {
         unique("backend", listener.backends.iter().map(|b| &b.name), diagnostics);
-        for check in listener.backends.iter().filter_map(|b| b.check.as_ref()) {
+        for check in listener.backends.iter().flat_map(|b| &b.checks) {
             exists("check", check, &checks, diagnostics);
         }
         for instance in listener.instances.iter().flatten() {
@@ -324,7 +328,8 @@ pub(crate) fn use_of_checks(
     let of_groups = config.sync_groups.iter().flat_map(|group| &group.track_checks);
     let of_instances = config.instances.iter().flat_map(|instance| &instance.track_checks);
     let tracked = of_instances.chain(of_groups).map(|tracked| tracked.check.as_str());
-    let backends = config.listeners.iter().flat_map(|l| &l.backends).filter_map(|b| b.check.as_deref());
+    let backends =
+        config.listeners.iter().flat_map(|l| &l.backends).flat_map(|b| &b.checks).map(String::as_str);
     let used: HashSet<String> = tracked.chain(backends).map(str::to_owned).collect();
     for check in config.checks.iter().filter(|c| !used.contains(&c.name)) {
         let at = Location { place: check.place.clone(), length: check.name.chars().count() as u32 };

@@ -111,7 +111,8 @@ fn template_makes_one_check_for_each_backend() {
     assert_eq!((check.interval, check.fall, check.rise), (Duration::from_millis(500), 2, 1));
     let Probe::Apiserver(probe) = &check.probe else { panic!("{:?}", check.probe) };
     assert_eq!(probe.target, Target { host: "10.0.0.11".into(), port: 6443 });
-    let checks: Vec<_> = config.listeners[0].backends.iter().map(|b| b.check.as_deref()).collect();
+    let checks: Vec<_> =
+        config.listeners[0].backends.iter().map(|b| b.checks.first().map(String::as_str)).collect();
     assert_eq!(checks, [Some("apiserver/cp1"), None]);
     assert_eq!(config.listeners[0].instances, ["vip"], "it binds the address that the instance holds");
 }
@@ -259,4 +260,67 @@ fn tracked_script_that_is_missing_is_left_out_of_keepalived_conf_and_kept_in_tom
         let unjudged = load(&[&path], &options()).config.unwrap();
         assert_eq!(unjudged.instances[0].track_checks.len(), 1, "{name}");
     }
+}
+
+/// Every key that a listener and its backends can be asked for, through TOML and back.
+#[test]
+fn policies_come_back_from_toml() {
+    let text = r#"
+[control]
+web = "127.0.0.1:8080"
+[forwarder]
+loops = 3
+[[health_page]]
+bind = "127.0.0.1:8081"
+path = "/ok"
+listeners = ["api"]
+least = 2
+[[check]]
+name = "host"
+file = "/etc/hostname"
+[[listener]]
+name = "api"
+bind = "10.0.0.100:6443"
+balance = "source"
+protocol = "udp"
+mode = "kernel"
+source_nat = false
+persistence = { timeout = "50s", ipv4_prefix = 24, ipv6_prefix = 64 }
+retries = 4
+slow_start = "30s"
+queue_timeout = "7s"
+observe = { error_limit = 3, down_for = "4s" }
+rebalance = 10
+no_backend = "try_all"
+close_backup_sessions = true
+accept_proxy = ["10.0.0.0/8", "2001:db8::/32"]
+transparent = true
+access_log = "tcplog"
+quorum = { least = 3, hysteresis = 1, up = ["/bin/up", "a"], down = "/bin/down", at_end = true }
+beside = "nftables"
+check = [{ tcp = {} }, "host"]
+backends = [
+    { address = "10.0.0.11:6443", weight = 0, backup = true, max_sessions = 100, send_proxy = "v2" },
+    { name = "b", address = "api.example:6443", inhibit_on_failure = true, down_at_start = true, maint = true },
+    { srv = "_etcd-client._tcp.example", weight = 65535, notify_up = "/bin/up", notify_down = ["/bin/down", "x"] },
+]
+"#;
+    let (config, _) = in_part(text);
+    let written = config::to_toml(&config, &config::diagnostic::Diagnostics::default());
+    let (again, _) = in_part(&written);
+    assert_eq!(config::without_places(again.clone()), config::without_places(config), "{written}");
+    let [listener] = again.listeners.as_slice() else { panic!("{written}") };
+    assert_eq!(listener.backends[0].checks, ["api/10.0.0.11:6443", "host"]);
+    assert_eq!(listener.discovered[0].template.checks, ["host"]);
+    assert_eq!(
+        listener.discovered[1].from,
+        config::ready::Lookup::Service("_etcd-client._tcp.example".into())
+    );
+}
+
+fn in_part(text: &str) -> (config::ready::Config, config::diagnostic::Diagnostics) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.toml");
+    std::fs::write(&path, text).unwrap();
+    config::load_in_part(&[&path], &options())
 }

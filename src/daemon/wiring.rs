@@ -205,7 +205,8 @@ impl Shared {
         let verdicts = |name: &str| checks.subscribe(name);
         let events = self.events.clone();
         // One for each processor that this process may use.
-        let loops = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        let loops = config.forwarder.loops.map_or_else(processors, usize::from);
         let forward =
             Forward::start(loops, &config.listeners, verdicts, vips(config), self.bus.subscribe(), events)
                 .await?;

@@ -45,7 +45,7 @@ struct Opinion {
 impl Backend {
     /// Without a check it is up, with one it is unknown until the check speaks.
     pub fn new(config: Config) -> Self {
-        let (health, detail) = match config.check {
+        let (health, detail) = match config.checks.first() {
             Some(_) => (Health::Unknown, "no result yet".to_owned()),
             None => (Health::Up, "no check".to_owned()),
         };
@@ -154,7 +154,7 @@ pub fn receivers(
     verdicts: &impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
 ) -> Result<Vec<Option<watch::Receiver<Verdict>>>, ForwardError> {
     let receiver = |backend: &Config| {
-        let Some(check) = &backend.check else { return Ok(None) };
+        let Some(check) = backend.checks.first() else { return Ok(None) };
         verdicts(check).map(Some).ok_or_else(|| ForwardError::UnknownCheck {
             place: backend.place.clone(),
             listener: listener.name.clone(),

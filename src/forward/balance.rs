@@ -50,7 +50,8 @@ impl Balancer {
         let eligible = |c: &Candidate| c.standing == best;
         match self.balance {
             Balance::RoundRobin => self.in_turn(candidates, eligible),
-            Balance::LeastConn => {
+            // The configuration refuses the others so far.
+            Balance::LeastConn | Balance::Source | Balance::Random | Balance::First => {
                 let least = candidates.iter().filter(|c| eligible(c)).copied().min_by(by_load)?;
                 self.in_turn(candidates, |c| eligible(c) && by_load(c, &least).is_eq())
             }

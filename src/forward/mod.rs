@@ -270,12 +270,7 @@ impl Forward {
 
 /// The same but for the places in the file.
 fn is_same(one: &Listener, other: &Listener) -> bool {
-    let mut one = one.clone();
-    one.place.clone_from(&other.place);
-    for (one, other) in one.backends.iter_mut().zip(&other.backends) {
-        one.place.clone_from(&other.place);
-    }
-    one == *other
+    config::listener_without_places(one.clone()) == config::listener_without_places(other.clone())
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ async fn a_silent_server_holds_nobody_and_each_mail_has_its_end() {
         connect_timeout: Duration::from_millis(300),
         ..settings(listener.local_addr().unwrap().port())
     };
-    let control = Control { socket: "/nonexistent".into(), metrics: None };
+    let control = Control { socket: "/nonexistent".into(), metrics: None, web: None };
     let mut config = Config::empty("LAB".to_owned(), control);
     config.process.mail = Some(mail);
     let mut mailer = Mailer::new();

@@ -30,7 +30,7 @@ fn logger(log: &Path, word: &str) -> Box<Command> {
 }
 
 fn fifo(path: &Path, script: Option<Box<Command>>) -> Config {
-    let control = Control { socket: "/nonexistent".into(), metrics: None };
+    let control = Control { socket: "/nonexistent".into(), metrics: None, web: None };
     Config {
         fifos: vec![Fifo { path: path.to_owned(), script, user: None, place: place() }],
         ..Config::empty("test".to_owned(), control)

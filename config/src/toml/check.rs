@@ -159,7 +159,7 @@ impl Door<'_> {
         }
     }
 
-    fn request_path(&mut self, table: &mut Table<'_>, default: &str) -> String {
+    pub(super) fn request_path(&mut self, table: &mut Table<'_>, default: &str) -> String {
         match self.text(table, "path") {
             Some(path) if path.value.starts_with('/') && !path.value.contains(char::is_whitespace) => {
                 path.value

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::complete::{CONNECT_TIMEOUT, KEEPALIVE, MAX_SESSIONS, USER_TIMEOUT};
 use crate::diagnostic::Located;
-use crate::model::{Backend, Check, Listener};
-use crate::ready::{Balance, Keepalive, Target};
+use crate::model::Listener;
+use crate::ready::Keepalive;
 
 use super::Door;
+use super::backend::{Entry, OfListener};
 use super::table::{SOME_TIME, Table};
 
 impl Door<'_> {
@@ -28,27 +28,17 @@ impl Door<'_> {
         if !table.has("bind") {
             self.missing(&table, "bind", "ADDRESS:PORT, normally that of a virtual address");
         }
-        let balance = match self.text(&mut table, "balance") {
-            Some(balance) => match balance.value.as_str() {
-                "roundrobin" => Balance::RoundRobin,
-                "leastconn" => Balance::LeastConn,
-                _ => {
-                    self.refuse(
-                        &balance.at,
-                        format!("\"{}\" is no way to balance", balance.value),
-                        "\"roundrobin\" or \"leastconn\"",
-                    );
-                    Balance::LeastConn
-                }
-            },
-            None => Balance::LeastConn,
-        };
-        let template = self.value(&mut table, "check");
-        let mut backends = Vec::new();
+        let balance = self.balance(&mut table);
+        let of_listener = OfListener { name: &name.value, check: self.value(&mut table, "check") };
+        let (mut backends, mut discovered) = (Vec::new(), Vec::new());
         for value in self.list(&mut table, "backends") {
-            backends.extend(self.backend(value, &name.value, template));
+            match self.backend(value, of_listener) {
+                Some(Entry::Fixed(backend)) => backends.push(backend),
+                Some(Entry::Named(discovery)) => discovered.push(*discovery),
+                None => {}
+            }
         }
-        if backends.is_empty() {
+        if backends.is_empty() && discovered.is_empty() {
             self.missing(&table, "backends", "at least one { name, address }");
         }
         let listener = Listener {
@@ -69,6 +59,8 @@ impl Door<'_> {
                 .boolean(&mut table, "close_sessions_on_backend_down")
                 .is_none_or(|on| on.value),
             instances: self.instances(&mut table),
+            discovered,
+            policy: self.policy(&mut table),
         };
         self.finish(table);
         self.model.listeners.push(listener);
@@ -100,53 +92,5 @@ impl Door<'_> {
         };
         self.finish(inner);
         Some(made)
-    }
-
-    fn backend(
-        &mut self,
-        value: &Spanned<DeValue<'_>>,
-        listener: &str,
-        template: Option<&Spanned<DeValue<'_>>>,
-    ) -> Option<Backend> {
-        let mut table = self.as_table(value)?;
-        let address = self.socket_address(&mut table, "address");
-        if !table.has("address") {
-            self.missing(&table, "address", "ADDRESS:PORT to connect to");
-        }
-        let weight = self.integer(&mut table, "weight", 1..=256).map_or(1, |w| w.value);
-        let name = self.text(&mut table, "name");
-        let own = self.value(&mut table, "check");
-        let name = match (name, &address) {
-            (Some(name), _) => name,
-            (None, Some(address)) => Located::new(address.value.to_string(), address.at.clone()),
-            (None, None) => Located::new(String::new(), table.at.clone()),
-        };
-        let target =
-            address.as_ref().map(|a| Target { host: a.value.ip().to_string(), port: a.value.port() });
-        let check = self.backend_check(own.or(template), listener, &name, target.as_ref());
-        self.finish(table);
-        Some(Backend { name, address: address?, weight, check })
-    }
-
-    /// The name of a check, `false`, or a template from which one is made for this backend.
-    fn backend_check(
-        &mut self,
-        written: Option<&Spanned<DeValue<'_>>>,
-        listener: &str,
-        backend: &Located<String>,
-        target: Option<&Target>,
-    ) -> Option<Located<String>> {
-        let value = written?;
-        match value.get_ref() {
-            DeValue::Boolean(false) => None,
-            DeValue::Table(_) => {
-                let table = self.as_table(value)?;
-                let check = self.check_body(table, target)?;
-                let name = Located::new(format!("{listener}/{}", backend.value), backend.at.clone());
-                self.model.checks.push(Check { name: name.clone(), ..check });
-                Some(name)
-            }
-            _ => self.as_text(value, "the name of a check, `false`, or a table that describes one"),
-        }
     }
 }

@@ -329,7 +329,7 @@ impl Door<'_> {
         self.as_prefix(value)
     }
 
-    fn as_prefix(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Prefix> {
+    pub(super) fn as_prefix(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Prefix> {
         self.with_length(value).map(|(_, address, length)| Prefix { address, length })
     }
 }

@@ -315,7 +315,7 @@ fn family(body: &mut String, family: Family, said: Option<Family>) {
     }
 }
 
-fn prefix(prefix: Prefix) -> String {
+pub(super) fn prefix(prefix: Prefix) -> String {
     match (prefix.address, prefix.length) {
         (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => quoted(&prefix.address.to_string()),
         (address, length) => quoted(&format!("{address}/{length}")),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use config::ready::{Backend, Balance, Keepalive, Listener, Place};
+use config::ready::{Backend, BackendPolicy, Balance, Keepalive, Listener, Place, Policy};
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -43,12 +43,19 @@ pub fn place(line: u32) -> Place {
 }
 
 pub fn backend(name: &str, address: SocketAddr) -> Backend {
-    Backend { name: name.into(), address, weight: 1, check: None, place: place(20) }
+    Backend {
+        name: name.into(),
+        address,
+        weight: 1,
+        checks: Vec::new(),
+        place: place(20),
+        policy: BackendPolicy::default(),
+    }
 }
 
 /// The same with a check that has the name of the backend.
 pub fn checked(name: &str, address: SocketAddr) -> Backend {
-    Backend { check: Some(name.into()), ..backend(name, address) }
+    Backend { checks: vec![name.into()], ..backend(name, address) }
 }
 
 /// As the defaults are, with one port of loopback.
@@ -70,6 +77,8 @@ pub fn listener(backends: Vec<Backend>) -> Listener {
         max_sessions: 1000,
         close_sessions_on_backend_down: true,
         instances: Vec::new(),
+        discovered: Vec::new(),
+        policy: Policy::default(),
     }
 }
 
@@ -94,7 +103,7 @@ impl Bench {
         let verdicts: HashMap<_, _> = listeners
             .iter()
             .flat_map(|listener| &listener.backends)
-            .filter_map(|backend| backend.check.clone())
+            .flat_map(|backend| backend.checks.clone())
             .map(|check| (check, watch::Sender::new(verdict(Health::Unknown, "no result yet"))))
             .collect();
         let (transitions, receiver) = broadcast::channel(16);

@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     fn said(from: State, to: State, reason: Reason, detail: bool) -> Vec<String> {
-        let control = config::ready::Control { socket: "/s".into(), metrics: None };
+        let control = config::ready::Control { socket: "/s".into(), metrics: None, web: None };
         let config = Config::empty("r".into(), control);
         let kind = Kind::Transition { instance: "V1".into(), from, to, reason, priority: 100 };
         let lines = lines(&config, &mut Memory::default(), &kind).into_iter();

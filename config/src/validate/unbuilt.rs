@@ -1,0 +1,74 @@
+//! What the configuration can say and the forwarder cannot do yet: refused, so that no key is without effect.
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::ready::{
+    Backend, BackendPolicy, Balance, Beside, Config, Listener, Mode, NoBackend, Place, Policy, Protocol,
+};
+
+/// Refuses what is not there yet.
+pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
+    let mut say = |place: &Place, what: &str| {
+        let at = Location { place: place.clone(), length: 1 };
+        diagnostics.push(Diagnostic::error("not-yet", &at, format!("`{what}` cannot be done yet")));
+    };
+    for listener in &config.listeners {
+        for key in of_listener(listener) {
+            say(&listener.place, key);
+        }
+        for discovery in &listener.discovered {
+            say(&discovery.template.place, "address by name");
+        }
+        for backend in &listener.backends {
+            for key in of_backend(backend) {
+                say(&backend.place, key);
+            }
+        }
+    }
+    for page in &config.health_pages {
+        say(&page.place, "health_page");
+    }
+    if config.control.web.is_some() {
+        say(&Place { file: "".into(), line: 0, column: 0 }, "control.web");
+    }
+}
+
+fn of_listener(listener: &Listener) -> Vec<&'static str> {
+    let policy = &listener.policy;
+    let said = [
+        (!matches!(listener.balance, Balance::RoundRobin | Balance::LeastConn), "balance"),
+        (policy.protocol == Protocol::Udp, "protocol"),
+        (policy.mode != Mode::Proxy, "mode"),
+        (policy.persistence.is_some(), "persistence"),
+        (policy.retries.is_some(), "retries"),
+        (policy.slow_start != Policy::default().slow_start, "slow_start"),
+        (policy.queue_timeout.is_some(), "queue_timeout"),
+        (policy.observe.is_some(), "observe"),
+        (policy.rebalance.is_some(), "rebalance"),
+        (policy.no_backend == NoBackend::TryAll, "no_backend"),
+        (policy.close_backup_sessions, "close_backup_sessions"),
+        (!policy.accept_proxy.is_empty(), "accept_proxy"),
+        (policy.transparent, "transparent"),
+        (policy.access_log.is_some(), "access_log"),
+        (policy.quorum.is_some(), "quorum"),
+        (policy.beside != Beside::Auto, "beside"),
+    ];
+    said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()
+}
+
+fn of_backend(backend: &Backend) -> Vec<&'static str> {
+    let policy = &backend.policy;
+    let none = BackendPolicy::default();
+    let said = [
+        (backend.checks.len() > 1, "check"),
+        (backend.weight == 0 || backend.weight > 256, "weight"),
+        (policy.backup, "backup"),
+        (policy.max_sessions.is_some(), "max_sessions"),
+        (policy.send_proxy.is_some(), "send_proxy"),
+        (policy.inhibit_on_failure, "inhibit_on_failure"),
+        (policy.down_at_start, "down_at_start"),
+        (policy.maint, "maint"),
+        (policy.notify_up != none.notify_up, "notify_up"),
+        (policy.notify_down != none.notify_down, "notify_down"),
+    ];
+    said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()
+}
