@@ -166,6 +166,7 @@ impl Entry {
                 Phase::Settling(_) => Activity::Killed,
             },
             new_by_reload: self.by_reload && state.succeeded + state.failed == 0,
+            findings: Vec::new(),
         }
     }
 

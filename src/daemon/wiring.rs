@@ -264,6 +264,7 @@ impl Shared {
                 None => Vec::new(),
             },
             listeners: running.forward.as_ref().map(Forward::status).unwrap_or_default(),
+            pages: Vec::new(),
             dropped: Dropped { events: self.events.dropped(), log_lines: (self.dropped_lines)() },
             lateness: engine.lateness,
             discarded: engine.discarded,

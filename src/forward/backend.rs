@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::ready::{Backend as Config, Listener};
 use tokio::sync::watch;
@@ -39,6 +39,7 @@ pub struct Backend {
 #[derive(Debug)]
 struct Opinion {
     health: Health,
+    since: SystemTime,
     detail: String,
 }
 
@@ -52,7 +53,7 @@ impl Backend {
         Self {
             counts: Arc::new(path::Backend::new(config.address)),
             config,
-            opinion: Mutex::new(Opinion { health, detail }),
+            opinion: Mutex::new(Opinion { health, since: SystemTime::now(), detail }),
             suspect_until: AtomicU64::new(0),
             since: Instant::now(),
             connect_ms: AtomicU32::new(0),
@@ -75,6 +76,12 @@ impl Backend {
             Health::Unknown => Standing::Unproven,
             Health::Up => Standing::Healthy,
         }
+    }
+
+    /// For how long it comes last, if it does.
+    fn suspected(&self, now: Instant) -> Option<Duration> {
+        let rest = self.suspect_until.load(Ordering::Relaxed).checked_sub(self.clock(now))?;
+        (rest > 0).then(|| Duration::from_millis(rest))
     }
 
     /// A session is about to connect: of a former suspect only this one, until it is known how it went.
@@ -120,6 +127,7 @@ impl Backend {
         if before == verdict.health {
             return None;
         }
+        opinion.since = verdict.since;
         if verdict.health == Health::Up {
             self.suspect_until.store(0, Ordering::Relaxed);
         }
@@ -131,15 +139,21 @@ impl Backend {
         let opinion = self.opinion();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         BackendStatus {
-            name: self.config.name.clone(),
-            address: self.config.address,
             health: opinion.health,
+            since: Some(opinion.since),
             detail: opinion.detail.clone(),
+            checks: self.config.checks.clone(),
+            weight: self.config.weight.into(),
+            effective_weight: self.config.weight.into(),
+            suspected: self.suspected(Instant::now()),
+            sessions_max: load(&self.counts.sessions_max),
+            connect_time: self.counts.connect_time.snapshot(),
             sessions: load(&self.counts.sessions),
             sessions_total: load(&self.counts.sessions_total),
             connect_errors: load(&self.counts.connect_errors),
             bytes_in: load(&self.counts.bytes_in),
             bytes_out: load(&self.counts.bytes_out),
+            ..BackendStatus::new(self.config.name.clone(), self.config.address)
         }
     }
 }

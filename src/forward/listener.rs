@@ -151,11 +151,20 @@ impl Service {
         ListenerStatus {
             name: self.config.name.clone(),
             bind: self.bound.clone(),
+            sessions_max: load(&self.tally.sessions_max),
+            sessions_limit: self.config.max_sessions.into(),
+            retries: load(&self.tally.retries),
+            ended: End::WORDS
+                .iter()
+                .zip(&self.tally.ended)
+                .map(|(word, count)| (*word, load(count)))
+                .collect(),
             backends: self.backends.iter().map(Backend::status).collect(),
             sessions: load(&self.tally.sessions),
             sessions_total: load(&self.tally.sessions_total),
             refused: load(&self.tally.refused),
             accept_errors: load(&self.tally.accept_errors),
+            ..ListenerStatus::default()
         }
     }
 }

@@ -118,6 +118,7 @@ pub fn status() -> Status {
                 value: None,
                 activity: Activity::Running,
                 new_by_reload: false,
+                findings: vec![],
             },
             CheckStatus {
                 name: "uplink".into(),
@@ -135,6 +136,7 @@ pub fn status() -> Status {
                 value: Some(-5),
                 activity: Activity::Idle,
                 new_by_reload: false,
+                findings: vec![],
             },
         ],
         bfd: vec![],
@@ -145,8 +147,9 @@ pub fn status() -> Status {
             sessions: 4,
             sessions_total: 1234,
             refused: 7,
-            accept_errors: 0,
+            ..ListenerStatus::default()
         }],
+        pages: vec![],
         dropped: Dropped::default(),
         lateness,
         discarded: [("unknown_vrid", 9)].into(),
@@ -155,8 +158,6 @@ pub fn status() -> Status {
 
 fn backend(name: &str, last: u8, health: Health) -> BackendStatus {
     BackendStatus {
-        name: name.into(),
-        address: ([10, 0, 0, last], 6443).into(),
         health,
         detail: if health == Health::Up { "200 ok".into() } else { "connect refused".into() },
         sessions: if health == Health::Up { 4 } else { 0 },
@@ -164,5 +165,6 @@ fn backend(name: &str, last: u8, health: Health) -> BackendStatus {
         connect_errors: 2,
         bytes_in: 1_500_000,
         bytes_out: 3_221_225_472,
+        ..BackendStatus::new(name.into(), ([10, 0, 0, last], 6443).into())
     }
 }

@@ -1,13 +1,20 @@
 //! What is: the data behind `vipd status`, the control socket and the metrics.
 
+pub mod forward;
+pub mod shared;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::event::{Fault, Health, Reason, State};
 use super::tally::Tally;
+pub use forward::{
+    Admin, BackendStatus, Carrier, HealthPageStatus, ListenerStatus, NameStatus, QueueStatus, SessionStatus,
+};
+pub use shared::SharedHistogram;
 
 /// Everything at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +41,9 @@ pub struct Status {
     pub bfd: Vec<BfdStatus>,
     /// Listeners of the forwarder.
     pub listeners: Vec<ListenerStatus>,
+    /// Health pages.
+    #[serde(default)]
+    pub pages: Vec<HealthPageStatus>,
     /// Events and log lines that did not fit their queues.
     pub dropped: Dropped,
     /// How late the engine's timers fired.
@@ -244,6 +254,23 @@ impl Histogram {
         self.sum += duration;
         self.max = self.max.max(duration);
     }
+
+    /// Observations.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// What so many percent of the observations do not exceed, as far as the buckets tell: the bound of a bucket, or
+    /// the longest observation. `None` without any.
+    pub fn percentile(&self, percent: u64) -> Option<Duration> {
+        let wanted = (u128::from(self.count()) * u128::from(percent)).div_ceil(100).max(1);
+        let mut seen = 0;
+        let bucket = self.buckets.iter().position(|count| {
+            seen += u128::from(*count);
+            seen >= wanted
+        })?;
+        Some(Self::BOUNDS.get(bucket).map_or(self.max, |bound| self.max.min(*bound)))
+    }
 }
 
 /// One check.
@@ -281,6 +308,9 @@ pub struct CheckStatus {
     /// A reload brought it, and it has no result yet.
     #[serde(default)]
     pub new_by_reload: bool,
+    /// What it noticed that is no failure: `certificate expires in 9 days`.
+    #[serde(default)]
+    pub findings: Vec<String>,
 }
 
 /// What a check does at this moment.
@@ -339,46 +369,4 @@ pub struct BfdStatus {
     pub came_up: u64,
     /// Times that it went down after that.
     pub went_down: u64,
-}
-
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ListenerStatus {
-    /// Name.
-    pub name: String,
-    /// Bound addresses.
-    pub bind: Vec<SocketAddr>,
-    /// Backends.
-    pub backends: Vec<BackendStatus>,
-    /// Now.
-    pub sessions: u64,
-    /// Since the start.
-    pub sessions_total: u64,
-    /// Refused because no backend was healthy or could be reached.
-    pub refused: u64,
-    /// Accepting failed (out of file descriptors, …).
-    pub accept_errors: u64,
-}
-
-/// One backend.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BackendStatus {
-    /// Name.
-    pub name: String,
-    /// Address.
-    pub address: SocketAddr,
-    /// Health.
-    pub health: Health,
-    /// What its check last said.
-    pub detail: String,
-    /// Now.
-    pub sessions: u64,
-    /// Since the start.
-    pub sessions_total: u64,
-    /// Connects that failed.
-    pub connect_errors: u64,
-    /// From clients to this backend.
-    pub bytes_in: u64,
-    /// From this backend to clients.
-    pub bytes_out: u64,
 }

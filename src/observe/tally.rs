@@ -53,6 +53,14 @@ impl From<BTreeMap<Word, u64>> for Tally {
     }
 }
 
+/// Words that were not counted are left out.
+impl FromIterator<(&'static str, u64)> for Tally {
+    fn from_iter<T: IntoIterator<Item = (&'static str, u64)>>(counts: T) -> Self {
+        let came = counts.into_iter().filter(|(_, count)| *count > 0);
+        came.map(|(word, count)| (Word::from(word), count)).collect::<BTreeMap<_, _>>().into()
+    }
+}
+
 impl From<Tally> for BTreeMap<Word, u64> {
     fn from(tally: Tally) -> Self {
         tally.0.into_iter().collect()

@@ -35,7 +35,7 @@ impl EventLoop {
 
     /// A client was accepted.
     pub(super) fn open(&mut self, service: Arc<Service>, client: OwnedFd) {
-        service.tally.sessions_total.fetch_add(1, Ordering::Relaxed);
+        service.tally.accepted();
         let key = self.sessions.insert(Session::new(service, client, self.now));
         let Some(session) = self.sessions.get_mut(key) else { return };
         match watch(&self.epoll, &session.client.socket, key, 0) {
@@ -64,6 +64,7 @@ impl EventLoop {
                 return self.end(key, end);
             };
             begin_attempt(session, index, self.now);
+            session.begun = self.micros;
             session.patience = patience;
             let service = &session.service;
             let address = service.backends[usize::from(index)].address;
@@ -134,11 +135,14 @@ impl EventLoop {
             let _ = SockRef::from(&leg.socket).set_tcp_quickack(true);
         }
         session.backend = Some(leg);
+        // One that another attempt was made besides took so long that milliseconds will do.
+        let took = match session.attempt == number {
+            true => Duration::from_micros(self.micros.wrapping_sub(session.begun).into()),
+            false => Duration::from_millis(self.now.saturating_sub(since)),
+        };
         (session.index, session.attempt, session.phase) = (index, number, Phase::Open);
         let counts = &session.service.backends[usize::from(index)];
-        counts.sessions.fetch_add(1, Ordering::Relaxed);
-        counts.sessions_total.fetch_add(1, Ordering::Relaxed);
-        let took = Duration::from_millis(self.now.saturating_sub(since));
+        counts.enter(took);
         session.service.steer.connected(usize::from(index), Connect::Done(took));
         self.pump(key);
     }

@@ -56,6 +56,8 @@ pub struct EventLoop {
     started: Instant,
     /// Milliseconds since the start.
     pub(super) now: u64,
+    /// The same moment in microseconds; wraps after 71 minutes.
+    pub(super) micros: u32,
     round: Round,
 }
 
@@ -111,6 +113,7 @@ impl EventLoop {
             spare: None,
             started: Instant::now(),
             now: 0,
+            micros: 0,
             round: Round { every, due: 0, at: None, needed: false, found_work: false, idle_timeouts: false },
         })
     }
@@ -122,7 +125,9 @@ impl EventLoop {
             let timeout = self.timeout();
             // An interrupted or otherwise failed wait is one without events.
             let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
-            self.now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let elapsed = self.started.elapsed();
+            self.now = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            self.micros = elapsed.as_micros() as u32;
             let mut told = false;
             for event in &events[..count] {
                 match event.data() {
@@ -243,6 +248,7 @@ impl EventLoop {
     pub(super) fn end(&mut self, key: Key, end: End) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         let tally = &session.service.tally;
+        tally.ended[end.place()].fetch_add(1, Ordering::Relaxed);
         if matches!(end, End::NoBackend | End::Unreachable | End::Shortage) {
             tally.refused.fetch_add(1, Ordering::Relaxed);
         }

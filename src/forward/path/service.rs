@@ -13,6 +13,8 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use super::mailbox::Bell;
+use crate::observe::status::SharedHistogram;
+use crate::observe::status::shared::raise;
 
 /// What a listener serves, for as long as nobody changes its configuration.
 #[derive(Debug)]
@@ -62,10 +64,14 @@ pub struct Backend {
     pub assigned: AtomicU64,
     /// Sessions that are established.
     pub sessions: AtomicU64,
+    /// Most of them at a time.
+    pub sessions_max: AtomicU64,
     /// Established since the start.
     pub sessions_total: AtomicU64,
     /// Connects that failed.
     pub connect_errors: AtomicU64,
+    /// How long those took that succeeded.
+    pub connect_time: SharedHistogram,
     /// Bytes from clients that the backend's socket took.
     pub bytes_in: AtomicU64,
     /// Bytes to clients that their sockets took.
@@ -79,11 +85,21 @@ impl Backend {
             address,
             assigned: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
+            sessions_max: AtomicU64::new(0),
             sessions_total: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
+            connect_time: SharedHistogram::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
+    }
+
+    /// A session is established, after so long a connect.
+    pub(super) fn enter(&self, took: Duration) {
+        let sessions = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        raise(&self.sessions_max, sessions);
+        self.sessions_total.fetch_add(1, Ordering::Relaxed);
+        self.connect_time.record(took);
     }
 }
 
@@ -92,6 +108,8 @@ impl Backend {
 pub struct Tally {
     /// Open now.
     pub sessions: AtomicU64,
+    /// Most of them at a time; places that other loops hold while they accept are counted in.
+    pub sessions_max: AtomicU64,
     /// Accepted since the start.
     pub sessions_total: AtomicU64,
     /// Reset because no backend was to be had.
@@ -100,6 +118,8 @@ pub struct Tally {
     pub retries: AtomicU64,
     /// Accepts (or sockets towards backends) that this host refused.
     pub accept_errors: AtomicU64,
+    /// Sessions that ended, each in the place of its [`End`].
+    pub ended: [AtomicU64; End::WORDS.len()],
     /// Loops that wait for a place.
     bell: Bell,
 }
@@ -113,6 +133,12 @@ impl Tally {
         }
         self.sessions.fetch_sub(1, Ordering::AcqRel);
         false
+    }
+
+    /// A client was accepted into its place.
+    pub(super) fn accepted(&self) {
+        self.sessions_total.fetch_add(1, Ordering::Relaxed);
+        raise(&self.sessions_max, self.sessions.load(Ordering::Relaxed));
     }
 
     /// Gives a place back.
@@ -230,6 +256,40 @@ pub enum End {
     /// The end of the forwarder.
     #[error("the forwarder stops")]
     Stopped,
+}
+
+impl End {
+    /// One word for each, for counters.
+    pub const WORDS: [&'static str; 11] = [
+        "complete",
+        "no_backend",
+        "unreachable",
+        "shortage",
+        "client_broken",
+        "backend_broken",
+        "backend_down",
+        "address_left",
+        "idle",
+        "closed",
+        "stopped",
+    ];
+
+    /// The place of its word.
+    pub fn place(self) -> usize {
+        match self {
+            Self::Complete => 0,
+            Self::NoBackend => 1,
+            Self::Unreachable => 2,
+            Self::Shortage => 3,
+            Self::Broken(Side::Client) => 4,
+            Self::Broken(Side::Backend) => 5,
+            Self::BackendDown => 6,
+            Self::AddressLeft => 7,
+            Self::Idle => 8,
+            Self::Closed => 9,
+            Self::Stopped => 10,
+        }
+    }
 }
 
 /// A session that has ended, while its sockets are still open.

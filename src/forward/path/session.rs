@@ -48,6 +48,8 @@ pub struct Session {
     pub born: u64,
     /// When a byte last moved, in ticks of [`tick`].
     moved: u32,
+    /// When the newest attempt began, in the loop's microseconds.
+    pub begun: u32,
 }
 
 /// How far a session is.
@@ -131,6 +133,7 @@ impl Session {
             down: Lane::new(),
             born: now,
             moved: tick(now),
+            begun: 0,
         }
     }
 

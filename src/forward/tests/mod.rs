@@ -4,6 +4,7 @@
 //! say so in their names.
 
 mod bench;
+mod counts;
 mod crowds;
 mod differential;
 mod ends;

@@ -30,7 +30,7 @@ async fn who(bench: &Bench) -> u8 {
 }
 
 /// A listening socket whose queue is full: a connect to it hangs. The streams keep it full.
-async fn hanging() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+pub async fn hanging() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let socket = socket.listen(1).unwrap();
