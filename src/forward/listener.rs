@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use super::backend::Backend;
 use super::balance::{Balancer, Candidate, Standing};
 use super::path::{
-    Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
+    Answer, Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
 };
 use super::{ForwardError, holder, path};
 use crate::check::Verdict;
@@ -170,7 +170,7 @@ impl Service {
 }
 
 impl Steer for Service {
-    fn choose(&self, ask: &Ask<'_>) -> Option<Choice> {
+    fn choose(&self, ask: &Ask<'_>) -> Answer {
         let now = Instant::now();
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let Turns { balancer, candidates } = &mut *turns;
@@ -179,11 +179,16 @@ impl Steer for Service {
         for index in ask.tried {
             candidates[usize::from(*index)].standing = Standing::Excluded;
         }
-        let index = balancer.choose(candidates)?;
+        let Some(index) = balancer.choose(candidates) else { return Answer::Nobody };
         let backend = &self.backends[index];
         backend.try_out(now, self.config.connect_timeout);
-        Some(Choice { backend: index, patience: backend.patience() })
+        backend.counts.assigned.fetch_add(1, Ordering::Relaxed);
+        Answer::Go(Choice { backend: index, patience: backend.patience(), tag: 0 })
     }
+
+    fn vacated(&self, _backend: usize) {}
+
+    fn left(&self, _ticket: u64) {}
 
     fn connected(&self, backend: usize, how: Connect) {
         self.backends[backend].connected(how);

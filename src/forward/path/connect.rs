@@ -15,8 +15,9 @@ use socket2::SockRef;
 
 use super::event_loop::{EventLoop, watch};
 use super::lane::Leg;
-use super::service::{Ask, Backend, Connect, End, Service};
-use super::session::{Attempt, Phase, Session, Tries};
+use super::mailbox::Mailbox;
+use super::service::{Answer, Ask, Backend, Choice, Connect, End, Service, Side};
+use super::session::{Attempt, Phase, Session, Tries, Waiting};
 use super::slab::Key;
 use super::socket;
 
@@ -56,46 +57,127 @@ impl EventLoop {
     /// Begins to connect to the next backend, if there is one.
     pub(super) fn try_next(&mut self, key: Key) {
         while let Some(session) = self.sessions.get_mut(key) {
-            let Some((index, patience)) = choose(session) else {
-                if session.in_flight() {
-                    return;
+            match choose(session, &self.mailbox, key) {
+                Answer::Go(choice) => {
+                    if self.begin(key, choice) {
+                        return;
+                    }
                 }
-                let end = if session.attempt == 0 { End::NoBackend } else { End::Unreachable };
-                return self.end(key, end);
-            };
-            begin_attempt(session, index, self.now);
-            session.begun = self.micros;
-            session.patience = patience;
-            let service = &session.service;
-            let address = service.backends[usize::from(index)].address;
-            let socket = match self.spare.take_if(|(ipv6, _)| *ipv6 == address.is_ipv6()) {
-                Some((_, socket)) => Ok(socket),
-                None => open(address.is_ipv6()),
-            };
-            let began = socket.and_then(|socket| {
-                // The last packet of the handshake waits for the client's first bytes and goes with them.
-                let _ = SockRef::from(&socket).set_tcp_quickack(false);
-                socket::begin(&socket, address)?;
-                watch(&self.epoll, &socket, key, session.attempt)?;
-                Ok(socket)
-            });
-            match began {
-                Ok(socket) => {
-                    session.backend = Some(Leg::new(socket, 0));
-                    let wait = millis(service.settings.connect_timeout).min(patience.into());
-                    return self.wake_at(self.now + wait, key);
+                Answer::Wait { ticket, at_most, tag } => {
+                    session.tag = tag;
+                    return self.wait(key, ticket, at_most);
                 }
-                Err(error) if socket::is_shortage(error) => {
-                    gone(session, index, Connect::Abandoned);
-                    return self.lack(key, error);
+                Answer::Pause(time) => return self.wait(key, 0, time),
+                Answer::Nobody if session.in_flight() => return,
+                Answer::Nobody => {
+                    let end = if session.attempt == 0 { End::NoBackend } else { End::Unreachable };
+                    return self.end(key, end);
                 }
-                Err(error @ Errno::EADDRNOTAVAIL) => {
-                    service.tally.accept_errors.fetch_add(1, Ordering::Relaxed);
-                    service.steer.shortage("connect to a backend", error);
-                    gone(session, index, Connect::Abandoned);
-                }
-                Err(error) => gone(session, index, Connect::Failed(error)),
             }
+        }
+    }
+
+    /// Begins to connect to this backend. Whether that is under way, or the session is over.
+    fn begin(&mut self, key: Key, choice: Choice) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return true };
+        let index = u16::try_from(choice.backend).unwrap_or(u16::MAX);
+        begin_attempt(session, index, self.now);
+        session.begun = self.micros;
+        session.patience = u16::try_from(choice.patience.as_millis()).unwrap_or(u16::MAX);
+        session.tag = choice.tag;
+        let service = &session.service;
+        let address = service.backends[usize::from(index)].address;
+        let socket = match self.spare.take_if(|(ipv6, _)| *ipv6 == address.is_ipv6()) {
+            Some((_, socket)) => Ok(socket),
+            None => open(address.is_ipv6()),
+        };
+        let began = socket.and_then(|socket| {
+            // The last packet of the handshake waits for the client's first bytes and goes with them.
+            let _ = SockRef::from(&socket).set_tcp_quickack(false);
+            socket::begin(&socket, address)?;
+            watch(&self.epoll, &socket, key, session.attempt)?;
+            Ok(socket)
+        });
+        match began {
+            Ok(socket) => {
+                session.backend = Some(Leg::new(socket, 0));
+                let wait = millis(service.settings.connect_timeout).min(session.patience.into());
+                self.wake_at(self.now + wait, key);
+                true
+            }
+            Err(error) if socket::is_shortage(error) => {
+                gone(session, index, Connect::Abandoned);
+                self.lack(key, error);
+                true
+            }
+            Err(error @ Errno::EADDRNOTAVAIL) => {
+                service.tally.accept_errors.fetch_add(1, Ordering::Relaxed);
+                service.steer.shortage("connect to a backend", error);
+                gone(session, index, Connect::Abandoned);
+                false
+            }
+            Err(error) => {
+                gone(session, index, Connect::Failed(error));
+                false
+            }
+        }
+    }
+
+    /// Has a session wait: for a call with this ticket, or for the end of a pause.
+    fn wait(&mut self, key: Key, ticket: u64, at_most: Duration) {
+        let until = self.now + millis(at_most);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let tries = match std::mem::replace(&mut session.phase, Phase::Connecting(None)) {
+            Phase::Connecting(Some(tries)) => tries,
+            _ if session.attempt > 0 => Box::new(Tries { tried: vec![session.index], ..Tries::default() }),
+            _ => Box::default(),
+        };
+        session.phase = Phase::Waiting(Box::new(Waiting { ticket, until, tries }));
+        self.wake_at(until, key);
+        self.leave_if_gone(key);
+    }
+
+    /// A client that has reset its connection, or ended it without having sent a byte, waits no longer.
+    pub(super) fn leave_if_gone(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let client = &session.client;
+        if client.is(Leg::FAILED) || client.is(Leg::ENDING) && socket::has_only_ended(&client.socket) {
+            self.end(key, End::Broken(Side::Client));
+        }
+    }
+
+    /// A session may have waited long enough.
+    pub(super) fn wait_ends(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Phase::Waiting(waiting) = &session.phase else { return };
+        if self.now < waiting.until {
+            return;
+        }
+        if waiting.ticket != 0 {
+            return self.end(key, End::QueueTimeout);
+        }
+        session.go_on();
+        self.try_next(key);
+    }
+
+    /// There is a place for a session that waits.
+    pub(super) fn called(&mut self, key: Key, ticket: u64, service: Arc<Service>, choice: Choice) {
+        let waits =
+            |session: &&mut Session| matches!(&session.phase, Phase::Waiting(w) if w.ticket == ticket);
+        let Some(session) = self.sessions.get_mut(key).filter(waits) else {
+            service.backends[choice.backend].assigned.fetch_sub(1, Ordering::Relaxed);
+            return service.steer.vacated(choice.backend);
+        };
+        session.go_on();
+        if !Arc::ptr_eq(&session.service, &service) {
+            // Another configuration, whose backends have other numbers.
+            if let Some(tries) = session.tries() {
+                tries.tried.clear();
+            }
+            session.service = service;
+        }
+        if !self.begin(key, choice) {
+            self.try_next(key);
         }
     }
 
@@ -216,24 +298,28 @@ pub(super) fn give_up(session: &mut Session) {
     }
 }
 
-/// Index of the next backend, and the milliseconds until another one is tried besides.
-fn choose(session: &Session) -> Option<(u16, u16)> {
+fn choose(session: &mut Session, mailbox: &Arc<Mailbox>, key: Key) -> Answer {
+    let may_wait = !session.in_flight();
     let first = [session.index];
     let tried = match &session.phase {
         Phase::Connecting(Some(tries)) => &tries.tried[..],
         _ if session.attempt > 0 => &first,
         _ => &[],
     };
-    let choice = session.service.steer.choose(&Ask { tried, client: session.client.as_fd() })?;
-    // What does not exist cannot be tried.
-    session.service.backends.get(choice.backend)?;
-    let patience = u16::try_from(choice.patience.as_millis()).unwrap_or(u16::MAX);
-    Some((u16::try_from(choice.backend).ok()?, patience))
+    let client = session.client.as_fd();
+    let answer =
+        session.service.steer.choose(&Ask { tried, may_wait, tag: session.tag, client, mailbox, key });
+    match answer {
+        // What does not exist cannot be tried.
+        Answer::Go(choice) if choice.backend >= session.service.backends.len().min(usize::from(u16::MAX)) => {
+            Answer::Nobody
+        }
+        answer => answer,
+    }
 }
 
-/// Counts the next attempt in. The one before it goes on, if it is still under way.
+/// Numbers the next attempt. The one before it goes on, if it is still under way.
 fn begin_attempt(session: &mut Session, index: u16, now: u64) {
-    session.service.backends[usize::from(index)].assigned.fetch_add(1, Ordering::Relaxed);
     if session.attempt > 0 {
         session.service.tally.retries.fetch_add(1, Ordering::Relaxed);
         let (number, before, leg) = (session.attempt, session.index, session.backend.take());
@@ -244,6 +330,10 @@ fn begin_attempt(session: &mut Session, index: u16, now: u64) {
         }
         tries.tried.push(index);
         (tries.since, tries.slow) = (now, false);
+    } else if let Some(tries) = session.tries() {
+        // It has waited.
+        tries.tried.push(index);
+        tries.since = now;
     }
     session.index = index;
     session.attempt = session.attempt.wrapping_add(1).max(1);
@@ -263,9 +353,17 @@ fn gone(session: &Session, index: u16, how: Connect) {
         backend.connect_errors.fetch_add(1, Ordering::Relaxed);
     }
     session.service.steer.connected(usize::from(index), how);
+    session.service.steer.vacated(usize::from(index));
 }
 
 impl Session {
+    /// It waits no longer, and looks for a backend again.
+    fn go_on(&mut self) {
+        if let Phase::Waiting(waiting) = std::mem::replace(&mut self.phase, Phase::Connecting(None)) {
+            self.phase = Phase::Connecting(Some(waiting.tries));
+        }
+    }
+
     fn tries(&mut self) -> Option<&mut Tries> {
         match &mut self.phase {
             Phase::Connecting(Some(tries)) => Some(tries),

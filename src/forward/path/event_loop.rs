@@ -177,6 +177,14 @@ impl EventLoop {
             }
             return;
         }
+        if matches!(session.phase, Phase::Waiting(_)) {
+            // What comes from attempts that are given up has no meaning any more.
+            if number == 0 {
+                session.client.note(events);
+                self.leave_if_gone(key);
+            }
+            return;
+        }
         if number == 0 {
             session.client.note(events);
         } else if number == session.attempt
@@ -231,6 +239,7 @@ impl EventLoop {
             self.timers.pop();
             match self.sessions.get_mut(key).map(|session| &session.phase) {
                 Some(Phase::Connecting(_)) => self.patience_ends(key),
+                Some(Phase::Waiting(_)) => self.wait_ends(key),
                 Some(Phase::Settling(_)) => self.pump(key),
                 Some(Phase::Open) | None => {}
             }
@@ -249,18 +258,27 @@ impl EventLoop {
         let Some(mut session) = self.sessions.remove(key) else { return };
         let tally = &session.service.tally;
         tally.ended[end.place()].fetch_add(1, Ordering::Relaxed);
-        if matches!(end, End::NoBackend | End::Unreachable | End::Shortage) {
+        if matches!(end, End::NoBackend | End::Unreachable | End::QueueTimeout | End::Shortage) {
             tally.refused.fetch_add(1, Ordering::Relaxed);
         }
-        let backend = if matches!(session.phase, Phase::Connecting(_)) {
-            super::connect::give_up(&mut session);
-            None
-        } else {
-            let counts = &session.service.backends[usize::from(session.index)];
+        let backend = match &session.phase {
+            Phase::Connecting(_) => {
+                super::connect::give_up(&mut session);
+                None
+            }
+            Phase::Waiting(waiting) => {
+                if waiting.ticket != 0 {
+                    session.service.steer.left(waiting.ticket);
+                }
+                None
+            }
+            Phase::Open | Phase::Settling(_) => Some(usize::from(session.index)),
+        };
+        if let Some(index) = backend {
+            let counts = &session.service.backends[index];
             counts.assigned.fetch_sub(1, Ordering::Relaxed);
             counts.sessions.fetch_sub(1, Ordering::Relaxed);
-            Some(usize::from(session.index))
-        };
+        }
         let (bytes_in, bytes_out) = session.bytes();
         session.service.steer.ended(&Ended {
             end,
@@ -268,8 +286,12 @@ impl EventLoop {
             lasted: Duration::from_millis(self.now.saturating_sub(session.born)),
             bytes_in,
             bytes_out,
+            tag: session.tag,
             client: session.client.as_fd(),
         });
+        if let Some(index) = backend {
+            session.service.steer.vacated(index);
+        }
         let service = session.service.clone();
         session.close(end, &mut self.io);
         service.tally.leave();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::service::{Backend, End, Service};
+use super::service::{Backend, Choice, End, Service};
 use super::slab::Key;
 
 /// What a loop is told.
@@ -23,6 +23,17 @@ pub enum Command {
     End(Which, End, UnboundedSender<usize>),
     /// Sessions that connect to this backend go to another.
     Redispatch(Arc<Backend>),
+    /// A session that waits goes to this backend.
+    Call {
+        /// Which.
+        key: Key,
+        /// Its ticket.
+        ticket: u64,
+        /// Its service from now on.
+        service: Arc<Service>,
+        /// A backend of that.
+        choice: Choice,
+    },
     /// What sessions there are.
     List(UnboundedSender<Session>),
     /// Ends all sessions, and the loop.

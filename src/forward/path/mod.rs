@@ -33,7 +33,8 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 pub use mailbox::{Session, SessionId, Which};
 pub use service::{
-    Ask, Backend, Choice, Connect, End, Ended, Keepalive, Service, Settings, Side, Steer, Tally,
+    Answer, Ask, Backend, Choice, Connect, End, Ended, Keepalive, Service, Settings, Side, Steer, Tally,
+    Waiter,
 };
 
 #[cfg(test)]

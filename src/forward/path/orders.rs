@@ -9,7 +9,7 @@ use socket2::SockRef;
 use super::event_loop::EventLoop;
 use super::mailbox::{self, Command, SessionId, Which};
 use super::service::End;
-use super::session::{Phase, Session};
+use super::session::Session;
 use super::slab::Key;
 
 impl EventLoop {
@@ -31,6 +31,7 @@ impl EventLoop {
                     let _ = done.send(self.end_some(&which, end));
                 }
                 Command::Redispatch(backend) => self.redispatch(&backend),
+                Command::Call { key, ticket, service, choice } => self.called(key, ticket, service, choice),
                 Command::List(sender) => self.list(|session| drop(sender.send(session))),
                 Command::Stop => {
                     self.listening.clear();
@@ -49,8 +50,8 @@ impl EventLoop {
                 self.end_where(end, |_, session| Arc::ptr_eq(&session.service, service))
             }
             Which::Backend(backend) => self.end_where(end, |_, session| {
-                let its = &session.service.backends[usize::from(session.index)];
-                !matches!(session.phase, Phase::Connecting(_)) && Arc::ptr_eq(its, backend)
+                session.has_backend()
+                    && Arc::ptr_eq(&session.service.backends[usize::from(session.index)], backend)
             }),
             Which::Address(address) => self.end_where(end, |_, session| {
                 let client = session.client.as_fd();
@@ -83,14 +84,14 @@ impl EventLoop {
             let Some((key, session)) = self.sessions.at(place) else { continue };
             let client = session.client.as_fd();
             let socket = SockRef::from(&client);
-            let connecting = matches!(session.phase, Phase::Connecting(_));
+            let connected = session.has_backend();
             let (bytes_in, bytes_out) = session.bytes();
             tell(mailbox::Session {
                 id: SessionId { of_loop, key },
                 client: socket.peer_addr().ok().and_then(|address| address.as_socket()),
                 local: socket.local_addr().ok().and_then(|address| address.as_socket()),
                 service: session.service.clone(),
-                backend: (!connecting).then(|| usize::from(session.index)),
+                backend: connected.then(|| usize::from(session.index)),
                 age: Duration::from_millis(now.saturating_sub(session.born)),
                 idle: Duration::from_millis(session.idle(now)),
                 bytes_in,

@@ -12,7 +12,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use socket2::SockRef;
 
-use super::mailbox::Bell;
+use super::mailbox::{Bell, Command, Mailbox};
+use super::slab::Key;
 use crate::observe::status::SharedHistogram;
 use crate::observe::status::shared::raise;
 
@@ -40,7 +41,7 @@ pub struct Settings {
     pub keepalive: Option<Keepalive>,
     /// TCP_USER_TIMEOUT on both legs.
     pub user_timeout: Option<Duration>,
-    /// Sessions at a time; more wait in the accept queue.
+    /// Sessions at a time, those that wait for a backend included; more wait in the accept queue.
     pub max_sessions: u64,
 }
 
@@ -60,7 +61,8 @@ pub struct Keepalive {
 pub struct Backend {
     /// Where to connect.
     pub address: SocketAddr,
-    /// Sessions that are assigned: connecting or established.
+    /// Sessions that are assigned: connecting or established. [`Steer::choose`] counts them in, so that it can keep a
+    /// limit; the data path counts them out.
     pub assigned: AtomicU64,
     /// Sessions that are established.
     pub sessions: AtomicU64,
@@ -156,8 +158,15 @@ impl Tally {
 /// Decides where sessions go, and hears how it went. Asked on the threads of the data path: it must neither
 /// wait nor work long.
 pub trait Steer: std::fmt::Debug + Send + Sync {
-    /// The backend for a session. `None`: there is none (any more), so the client is reset.
-    fn choose(&self, ask: &Ask<'_>) -> Option<Choice>;
+    /// What a session does next. A backend that is chosen has been counted into [`Backend::assigned`].
+    fn choose(&self, ask: &Ask<'_>) -> Answer;
+
+    /// A place at this backend was given back.
+    fn vacated(&self, backend: usize);
+
+    /// A session that waits with this ticket has ended, or has waited long enough. It may have been called at the
+    /// same moment: then the place is given back too.
+    fn left(&self, ticket: u64);
 
     /// How an attempt to connect went.
     fn connected(&self, backend: usize, how: Connect);
@@ -169,6 +178,26 @@ pub trait Steer: std::fmt::Debug + Send + Sync {
     fn ended(&self, ended: &Ended<'_>);
 }
 
+/// What a session that needs a backend does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It connects.
+    Go(Choice),
+    /// It waits, with its client and without a socket for a backend, until it is called by its [`Waiter`].
+    Wait {
+        /// Of whoever waits. Not 0.
+        ticket: u64,
+        /// Then the client is reset.
+        at_most: Duration,
+        /// As in [`Choice::tag`].
+        tag: u32,
+    },
+    /// It asks again after this time.
+    Pause(Duration),
+    /// There is no backend (any more): the client is reset, unless an attempt is still under way.
+    Nobody,
+}
+
 /// Where a session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -177,6 +206,8 @@ pub struct Choice {
     /// After this time without an answer the next backend is tried besides; at most a minute. From the connect
     /// timeout on: never besides, only afterwards.
     pub patience: Duration,
+    /// What the session is to be known by at its next question and at its end.
+    pub tag: u32,
 }
 
 /// A session that needs a backend.
@@ -184,7 +215,13 @@ pub struct Choice {
 pub struct Ask<'a> {
     /// Backends that it has tried.
     pub tried: &'a [u16],
+    /// Nothing is under way: it can be told to wait.
+    pub may_wait: bool,
+    /// Of the last answer; 0 before the first.
+    pub tag: u32,
     pub(super) client: BorrowedFd<'a>,
+    pub(super) mailbox: &'a Arc<Mailbox>,
+    pub(super) key: Key,
 }
 
 impl Ask<'_> {
@@ -196,6 +233,26 @@ impl Ask<'_> {
     /// Where the client connected to.
     pub fn local(&self) -> Option<SocketAddr> {
         SockRef::from(&self.client).local_addr().ok()?.as_socket()
+    }
+
+    /// To call it with, if it is told to wait.
+    pub fn waiter(&self) -> Waiter {
+        Waiter { mailbox: self.mailbox.clone(), key: self.key }
+    }
+}
+
+/// A session that waits.
+#[derive(Debug)]
+pub struct Waiter {
+    mailbox: Arc<Mailbox>,
+    key: Key,
+}
+
+impl Waiter {
+    /// Sends it to a backend of this service, which is from now on its own. Whoever has left in the meantime gives
+    /// the place back.
+    pub fn call(self, ticket: u64, service: Arc<Service>, choice: Choice) {
+        self.mailbox.post(Command::Call { key: self.key, ticket, service, choice });
     }
 }
 
@@ -235,6 +292,9 @@ pub enum End {
     /// All that were tried failed.
     #[error("no backend could be reached")]
     Unreachable,
+    /// It has waited as long as it may.
+    #[error("no backend had a place in time")]
+    QueueTimeout,
     /// No descriptor, no port, no memory.
     #[error("this host cannot open a connection")]
     Shortage,
@@ -260,7 +320,7 @@ pub enum End {
 
 impl End {
     /// One word for each, for counters.
-    pub const WORDS: [&'static str; 11] = [
+    pub const WORDS: [&'static str; 12] = [
         "complete",
         "no_backend",
         "unreachable",
@@ -272,6 +332,7 @@ impl End {
         "idle",
         "closed",
         "stopped",
+        "queue_timeout",
     ];
 
     /// The place of its word.
@@ -288,6 +349,7 @@ impl End {
             Self::Idle => 8,
             Self::Closed => 9,
             Self::Stopped => 10,
+            Self::QueueTimeout => 11,
         }
     }
 }
@@ -305,6 +367,8 @@ pub struct Ended<'a> {
     pub bytes_in: u64,
     /// Bytes to the client.
     pub bytes_out: u64,
+    /// Of the last answer of [`Steer::choose`].
+    pub tag: u32,
     pub(super) client: BorrowedFd<'a>,
 }
 

@@ -42,6 +42,8 @@ pub struct Session {
     pub quiet: bool,
     /// How far it is.
     pub phase: Phase,
+    /// What the control side knows it by.
+    pub tag: u32,
     up: Lane,
     down: Lane,
     /// When it was accepted, in the loop's milliseconds.
@@ -57,6 +59,8 @@ pub struct Session {
 pub enum Phase {
     /// Looking for a backend; with what there is to remember from the second attempt on.
     Connecting(Option<Box<Tries>>),
+    /// Waits for a place at a backend, with no socket for one.
+    Waiting(Box<Waiting>),
     /// Carries bytes.
     Open,
     /// One peer is gone, the other one still gets what it sent.
@@ -74,6 +78,17 @@ pub struct Tries {
     pub since: u64,
     /// The newest one has not answered for so long that another may be tried.
     pub slow: bool,
+}
+
+/// A session that waits for a place, or for its next attempt.
+#[derive(Debug)]
+pub struct Waiting {
+    /// By which it is called. 0: it asks by itself when the time is over.
+    pub ticket: u64,
+    /// Until then.
+    pub until: u64,
+    /// What it did before.
+    pub tries: Box<Tries>,
 }
 
 /// An attempt to connect that goes on although the next one has begun.
@@ -129,6 +144,7 @@ impl Session {
             queued: false,
             quiet: true,
             phase: Phase::Connecting(None),
+            tag: 0,
             up: Lane::new(),
             down: Lane::new(),
             born: now,
@@ -140,6 +156,11 @@ impl Session {
     /// Bytes from the client, and to it.
     pub fn bytes(&self) -> (u64, u64) {
         (self.up.bytes, self.down.bytes)
+    }
+
+    /// A backend has answered.
+    pub fn has_backend(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Settling(_))
     }
 
     /// Milliseconds since a byte moved.
@@ -158,7 +179,7 @@ impl Session {
     /// Carries what there is both ways.
     pub fn pump(&mut self, io: &mut Io, now: u64) -> Flow {
         match self.phase {
-            Phase::Connecting(_) => return Flow::Waiting,
+            Phase::Connecting(_) | Phase::Waiting(_) => return Flow::Waiting,
             Phase::Settling(_) => return self.settle(io, now),
             Phase::Open => {}
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{SockFlag, SockaddrStorage, accept4, connect};
+use nix::sys::socket::{MsgFlags, SockFlag, SockaddrStorage, accept4, connect, recv};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::service::Settings;
@@ -157,6 +157,11 @@ pub fn unacknowledged(socket: &OwnedFd) -> nix::Result<i32> {
     // SAFETY: the descriptor is open as long as it is borrowed, and TIOCOUTQ writes one int.
     unsafe { ioctl::outq(socket.as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes)
+}
+
+/// The peer has ended its stream, and all that it sent before has been read.
+pub fn has_only_ended(socket: &OwnedFd) -> bool {
+    recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)
 }
 
 /// What the kernel knows of a connection.
