@@ -250,6 +250,10 @@ impl Shared {
         for group in &mut groups {
             group.why = explain::group(group);
         }
+        let mut listeners = running.forward.as_ref().map(Forward::status).unwrap_or_default();
+        for listener in &mut listeners {
+            listener.why = explain::forward::listener(listener, SystemTime::now());
+        }
         Ok(Status {
             version: format!("vipd {}", env!("CARGO_PKG_VERSION")),
             pid: std::process::id(),
@@ -263,7 +267,7 @@ impl Shared {
                 Some(bfd) => bfd.status().await,
                 None => Vec::new(),
             },
-            listeners: running.forward.as_ref().map(Forward::status).unwrap_or_default(),
+            listeners,
             pages: Vec::new(),
             dropped: Dropped { events: self.events.dropped(), log_lines: (self.dropped_lines)() },
             lateness: engine.lateness,

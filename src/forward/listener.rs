@@ -148,7 +148,9 @@ impl Service {
     /// What is.
     pub fn status(&self) -> ListenerStatus {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let backends: Vec<_> = self.backends.iter().map(Backend::status).collect();
         ListenerStatus {
+            refuses: backends.iter().all(|backend| backend.health == Health::Down),
             name: self.config.name.clone(),
             bind: self.bound.clone(),
             sessions_max: load(&self.tally.sessions_max),
@@ -159,7 +161,7 @@ impl Service {
                 .zip(&self.tally.ended)
                 .map(|(word, count)| (*word, load(count)))
                 .collect(),
-            backends: self.backends.iter().map(Backend::status).collect(),
+            backends,
             sessions: load(&self.tally.sessions),
             sessions_total: load(&self.tally.sessions_total),
             refused: load(&self.tally.refused),

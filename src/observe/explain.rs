@@ -1,5 +1,7 @@
 //! Why is this instance in its state? One plain sentence with the numbers that decided.
 
+pub mod forward;
+
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 

@@ -1,16 +1,17 @@
 //! Numbers for Prometheus, made from a status: there is no second set of counters that could differ.
 
+mod forward;
+
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::event::{Health, State};
-use super::status::{BackendStatus, Histogram, InstanceStatus, Status};
+use super::status::{Histogram, InstanceStatus, Status};
 use super::tally::Tally;
 
 /// `Content-Type` of [`encode`].
@@ -48,8 +49,7 @@ impl Collector for Snapshot {
         adverts(&mut out, status)?;
         checks(&mut out, status)?;
         bfd(&mut out, status)?;
-        listeners(&mut out, status)?;
-        backends(&mut out, status)?;
+        forward::all(&mut out, status)?;
         let dropped = |what: &str, count| ([("what", what.to_owned())], count);
         out.counters(
             "dropped",
@@ -209,6 +209,14 @@ fn checks(out: &mut Families<'_>, status: &Status) -> fmt::Result {
             #[expect(clippy::cast_precision_loss, reason = "a sample is a float")]
             check.value.map(|value| ([label(&check.name)], value as f64))
         }),
+    )?;
+    out.gauges(
+        "check_findings",
+        "What a check noticed that is no failure, such as a certificate that expires soon",
+        status.checks.iter().map(|check| {
+            let count = u32::try_from(check.findings.len()).unwrap_or(u32::MAX);
+            ([label(&check.name)], f64::from(count))
+        }),
     )
 }
 
@@ -256,72 +264,6 @@ fn bfd(out: &mut Families<'_>, status: &Status) -> fmt::Result {
     )
 }
 
-fn listeners(out: &mut Families<'_>, status: &Status) -> fmt::Result {
-    let label = |name: &str| [("listener", name.to_owned())];
-    #[expect(clippy::cast_precision_loss, reason = "a sample is a float")]
-    out.gauges(
-        "listener_open_sessions",
-        "Sessions that are open",
-        status.listeners.iter().map(|l| (label(&l.name), l.sessions as f64)),
-    )?;
-    let each = status.listeners.iter();
-    out.counters(
-        "listener_sessions",
-        "Sessions accepted",
-        each.clone().map(|l| (label(&l.name), l.sessions_total)),
-    )?;
-    out.counters(
-        "listener_refused",
-        "Sessions reset because no backend was healthy or could be reached",
-        each.clone().map(|l| (label(&l.name), l.refused)),
-    )?;
-    out.counters(
-        "listener_accept_errors",
-        "Connections that this host could not accept or pass on",
-        each.map(|l| (label(&l.name), l.accept_errors)),
-    )
-}
-
-fn backends(out: &mut Families<'_>, status: &Status) -> fmt::Result {
-    let all = || status.listeners.iter().flat_map(|l| l.backends.iter().map(move |b| (l.name.as_str(), b)));
-    out.gauges(
-        "backend_health",
-        "1 for the health that the backend has, 0 for the others",
-        all().flat_map(|(listener, b)| {
-            healths(b.health).map(|(health, value)| {
-                let [x, y, z] = backend(listener, b);
-                ([x, y, z, ("health", health)], value)
-            })
-        }),
-    )?;
-    #[expect(clippy::cast_precision_loss, reason = "a sample is a float")]
-    out.gauges(
-        "backend_open_sessions",
-        "Sessions that are open",
-        all().map(|(listener, b)| (backend(listener, b), b.sessions as f64)),
-    )?;
-    out.counters(
-        "backend_sessions",
-        "Sessions that had this backend",
-        all().map(|(listener, b)| (backend(listener, b), b.sessions_total)),
-    )?;
-    out.counters(
-        "backend_connect_errors",
-        "Connects that failed",
-        all().map(|(listener, b)| (backend(listener, b), b.connect_errors)),
-    )?;
-    out.counters(
-        "backend_bytes",
-        "Bytes carried: in is from clients, out is to clients",
-        all().flat_map(|(listener, b)| {
-            [("in", b.bytes_in), ("out", b.bytes_out)].map(|(direction, bytes)| {
-                let [x, y, z] = backend(listener, b);
-                ([x, y, z, ("direction", direction.to_owned())], bytes)
-            })
-        }),
-    )
-}
-
 fn instance(status: &InstanceStatus) -> Labels<'static, 4> {
     [
         ("instance", status.name.clone()),
@@ -329,11 +271,6 @@ fn instance(status: &InstanceStatus) -> Labels<'static, 4> {
         ("vrid", status.vrid.to_string()),
         ("family", status.family.clone()),
     ]
-}
-
-fn backend(listener: &str, status: &BackendStatus) -> Labels<'static, 3> {
-    let address: SocketAddr = status.address;
-    [("listener", listener.to_owned()), ("backend", status.name.clone()), ("address", address.to_string())]
 }
 
 fn by_reason(instance: &str, counts: &Tally) -> impl Iterator<Item = (Labels<'static, 2>, u64)> {
@@ -400,7 +337,12 @@ impl Families<'_> {
         if samples.peek().is_none() {
             return Ok(());
         }
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        let (name, unit) = match (name.strip_suffix("_seconds"), name.strip_suffix("_bytes")) {
+            (Some(name), _) => (name, Some(&Unit::Seconds)),
+            (None, Some(name)) => (name, Some(&Unit::Bytes)),
+            (None, None) => (name, None),
+        };
+        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
         for (labels, metric) in samples {
             if N == 0 {
                 return metric.encode(family);
@@ -432,7 +374,7 @@ impl EncodeMetric for Durations<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::observe::sample;
@@ -440,17 +382,26 @@ mod tests {
     /// Every sample by its name and labels, read back line by line as the format has it.
     fn samples(text: &str) -> BTreeMap<String, f64> {
         let mut samples = BTreeMap::new();
-        let mut kinds = BTreeMap::new();
+        let mut kinds = BTreeMap::<String, String>::new();
+        let mut units = BTreeSet::new();
         let mut lines = text.lines().peekable();
         while let Some(line) = lines.next() {
             if line == "# EOF" {
                 assert!(lines.peek().is_none(), "nothing follows the end");
+                for name in kinds.keys().filter(|name| name.ends_with("_seconds") || name.ends_with("_bytes"))
+                {
+                    assert!(units.contains(name), "{name} has no UNIT");
+                }
                 return samples;
             }
             if let Some(rest) = line.strip_prefix("# ") {
                 if let Some(family) = rest.strip_prefix("TYPE ") {
                     let (name, kind) = family.split_once(' ').unwrap();
                     assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} twice");
+                } else if let Some(family) = rest.strip_prefix("UNIT ") {
+                    let (name, unit) = family.split_once(' ').unwrap();
+                    assert!(name.ends_with(&format!("_{unit}")), "{line}");
+                    assert!(units.insert(name.to_owned()), "{name} twice");
                 } else {
                     assert!(rest.starts_with("HELP vipd_"), "{line}");
                 }
@@ -521,6 +472,17 @@ mod tests {
             (format!("vipd_backend_open_sessions{{{cp1}}}"), 4.0),
             (format!("vipd_backend_connect_errors_total{{{cp1}}}"), 2.0),
             (format!(r#"vipd_backend_bytes_total{{{cp1},direction="out"}}"#), 3_221_225_472.0),
+            (r#"vipd_listener_retries_total{listener="api"}"#.to_owned(), 3.0),
+            (r#"vipd_listener_sessions_max{listener="api"}"#.to_owned(), 40.0),
+            (r#"vipd_listener_refusing{listener="api"}"#.to_owned(), 0.0),
+            (r#"vipd_listener_ended_total{listener="api",reason="backend_down"}"#.to_owned(), 4.0),
+            (r#"vipd_listener_carrier{listener="api",carrier="proxy"}"#.to_owned(), 1.0),
+            (format!("vipd_backend_weight{{{cp1}}}"), 1.0),
+            (format!(r#"vipd_backend_state{{{cp1},state="ready"}}"#), 1.0),
+            (format!(r#"vipd_backend_state{{{cp1},state="maint"}}"#), 0.0),
+            (format!("vipd_backend_health_since_seconds{{{cp2}}}"), 1_767_225_600.0 - 42.0),
+            (format!("vipd_backend_connect_seconds_count{{{cp1}}}"), 4.0),
+            (format!("vipd_backend_connect_seconds_sum{{{cp1}}}"), 0.0046),
             (r#"vipd_dropped_total{what="log_lines"}"#.to_owned(), 0.0),
         ] {
             let got = samples.get(&key).unwrap_or_else(|| panic!("{key} is missing in {samples:#?}"));

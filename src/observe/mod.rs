@@ -13,3 +13,4 @@ pub mod render;
 mod sample;
 pub mod status;
 pub mod tally;
+pub mod words;

@@ -3,13 +3,14 @@
 //! Read at three in the morning: what is wrong is at the line where it belongs and in words, never in colour
 //! alone; what is well takes no room.
 
+mod forward;
+
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::event::{Health, State};
-use super::status::{
-    BackendStatus, BfdStatus, CheckStatus, GroupStatus, InstanceStatus, ListenerStatus, Status,
-};
+use super::status::{BfdStatus, CheckStatus, GroupStatus, InstanceStatus, Status};
+use super::words::{ago, short};
 
 /// How it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +31,19 @@ impl Default for Style {
 pub fn render(status: &Status, now: SystemTime, style: Style) -> String {
     let mut page = Page { text: String::new(), style, now };
     page.head(status);
-    if status.instances.is_empty() {
-        page.line("no instances are configured");
-    } else {
-        page.instances(&status.instances);
+    match (status.instances.is_empty(), status.listeners.is_empty()) {
+        (false, _) => page.instances(&status.instances),
+        (true, true) => page.line("no instances are configured"),
+        // A forwarder alone.
+        (true, false) => {}
     }
     page.groups(&status.groups);
     page.checks(&status.checks);
     page.bfd(&status.bfd);
     for listener in &status.listeners {
-        page.listener(listener);
+        page.listener(listener, &status.checks);
     }
+    page.health_pages(&status.pages);
     page.trouble(status);
     page.text
 }
@@ -159,9 +162,8 @@ impl Page {
         let mut rows = vec![heads(["CHECK", "KIND", "HEALTH", "SINCE", "LAST RUN", "RESULT"])];
         for check in checks {
             let mut result = check.detail.clone();
-            if check.streak > 0 {
-                let word = if check.health == Health::Down { "failed" } else { "differs" };
-                let _ = write!(result, " ({word} {} of {})", check.streak, check.needed);
+            if let Some(streak) = forward::streak(check) {
+                let _ = write!(result, " ({streak})");
             }
             if let Some(value) = check.value {
                 let _ = write!(result, ", value {value}");
@@ -180,6 +182,17 @@ impl Page {
         }
         self.line("");
         self.table(&rows);
+        for check in checks {
+            for finding in &check.findings {
+                self.finding(&format!("check {}: {finding}", check.name));
+            }
+        }
+    }
+
+    /// No failure, but to be seen.
+    fn finding(&mut self, finding: &str) {
+        let line = self.paint(finding, Tone::Doubtful);
+        self.line(&format!("    {line}"));
     }
 
     fn bfd(&mut self, sessions: &[BfdStatus]) {
@@ -208,43 +221,6 @@ impl Page {
         }
         self.line("");
         self.table(&rows);
-    }
-
-    fn listener(&mut self, listener: &ListenerStatus) {
-        self.line("");
-        let bind: Vec<_> = listener.bind.iter().map(ToString::to_string).collect();
-        let mut line = format!(
-            "listener {}  {}  {} sessions, {} since the start",
-            self.paint(&listener.name, Tone::Bold),
-            bind.join(" "),
-            listener.sessions,
-            listener.sessions_total
-        );
-        for (count, what) in
-            [(listener.refused, "refused for want of a backend"), (listener.accept_errors, "accept errors")]
-        {
-            if count > 0 {
-                let _ = write!(line, ", {}", self.paint(&format!("{count} {what}"), Tone::Doubtful));
-            }
-        }
-        self.line(&line);
-        let mut rows = vec![heads([
-            "  BACKEND",
-            "ADDRESS",
-            "HEALTH",
-            "SESSIONS",
-            "TOTAL",
-            "FAILED",
-            "IN",
-            "OUT",
-            "LAST CHECK",
-        ])];
-        rows.extend(listener.backends.iter().map(backend));
-        self.table(&rows);
-        if !listener.backends.iter().any(|b| b.health != Health::Down) {
-            let words = "no backend is healthy: clients are refused";
-            self.line(&format!("  {}", self.paint(words, Tone::Bad)));
-        }
     }
 
     fn trouble(&mut self, status: &Status) {
@@ -341,20 +317,6 @@ fn heads<const N: usize>(heads: [&str; N]) -> Vec<Cell> {
     heads.map(|head| Cell(head.to_owned(), Tone::Faint)).into()
 }
 
-fn backend(backend: &BackendStatus) -> Vec<Cell> {
-    vec![
-        cell(format!("  {}", backend.name)),
-        cell(backend.address),
-        health(backend.health),
-        cell(backend.sessions),
-        cell(backend.sessions_total),
-        cell(backend.connect_errors),
-        cell(size(backend.bytes_in)),
-        cell(size(backend.bytes_out)),
-        cell(&backend.detail),
-    ]
-}
-
 fn health(health: Health) -> Cell {
     let tone = match health {
         Health::Up => Tone::Good,
@@ -369,47 +331,16 @@ fn columns(text: &str) -> usize {
     text.chars().count()
 }
 
-fn ago(now: SystemTime, then: SystemTime) -> String {
-    let seconds = now.duration_since(then).unwrap_or_default().as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{minutes} min {} s", seconds % 60),
-        3600..86_400 => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
-fn short(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
-    } else {
-        format!("{:.1} s", duration.as_secs_f64())
-    }
-}
-
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut unit = 0;
-    // Tenths of a unit, so that no float is needed.
-    let mut tenths = bytes.saturating_mul(10) / 1024;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
-    use crate::observe::sample;
-    use crate::observe::status::Dropped;
+    use crate::observe::status::{
+        Admin, BackendStatus, Carrier, Dropped, HealthPageStatus, Histogram, NameStatus, QueueStatus,
+    };
+    use crate::observe::{explain, sample};
 
     /// Rewritten by `UPDATE_GOLDEN=1`.
     fn golden(name: &str, got: &str) {
@@ -434,10 +365,59 @@ mod tests {
         status.instances[1].addresses[1].present = true;
         status.instances[1].state = State::Fault;
         status.instances[1].why = "fault: interface eth0 is down".into();
-        status.listeners[0].backends.remove(0);
-        status.listeners[0].accept_errors = 3;
+        trouble_of_the_forwarder(&mut status);
         status.dropped = Dropped { events: 1, log_lines: 20 };
         golden("trouble.txt", &render(&status, sample::now(), Style { colour: false, width: 60 }));
+    }
+
+    /// Each state that a backend can be in, a queue, names, a health page, findings.
+    fn trouble_of_the_forwarder(status: &mut Status) {
+        let listener = &mut status.listeners[0];
+        listener.accept_errors = 3;
+        listener.refuses = true;
+        listener.carrier = Carrier::SkLookup;
+        let mut waited = Histogram::default();
+        waited.record(Duration::from_millis(8));
+        listener.queue = QueueStatus { waiting: 2, max: 9, total: 31, timed_out: 4, waited };
+        let named = |name: &str| BackendStatus { name: name.into(), ..listener.backends[0].clone() };
+        let minute = Some(sample::now() - Duration::from_secs(60));
+        let others = [
+            BackendStatus { admin: Admin::Maint, admin_since: minute, ..named("maint") },
+            BackendStatus { admin: Admin::Drain, admin_since: minute, effective_weight: 0, ..named("drain") },
+            BackendStatus {
+                weight: 100,
+                effective_weight: 37,
+                slow_start: Some(Duration::from_secs(19)),
+                ..named("slow")
+            },
+            BackendStatus { suspected: Some(Duration::from_secs(4)), backup: true, ..named("suspected") },
+            BackendStatus {
+                health: Health::Down,
+                observed: Some("10 connects failed in a row: connection refused".into()),
+                sessions_limit: 50,
+                queued: 2,
+                ..named("observed")
+            },
+        ];
+        listener.backends.remove(0);
+        listener.backends.extend(others);
+        listener.names = vec![NameStatus {
+            name: "etcd.example.org:2379".into(),
+            addresses: vec!["10.0.0.21:2379".parse().unwrap()],
+            answered: minute,
+            error: Some("no answer within 5 s".into()),
+            next: Some(Duration::from_secs(12)),
+        }];
+        listener.why = explain::forward::listener(listener, sample::now());
+        status.checks[1].findings = vec!["certificate expires in 9 days".into()];
+        status.pages = vec![HealthPageStatus {
+            bind: "127.0.0.1:8081".parse().unwrap(),
+            path: "/healthz".into(),
+            healthy: false,
+            why: "api has 0 healthy backends, 1 is needed".into(),
+            served_healthy: 7,
+            served_unhealthy: 1,
+        }];
     }
 
     #[test]
@@ -478,17 +458,5 @@ mod tests {
             let long: Vec<_> = page.lines().filter(|l| l.starts_with("    ") && columns(l) > width).collect();
             assert!(long.is_empty(), "{long:?} at {width}");
         }
-    }
-
-    #[test]
-    fn times_and_sizes_read_well() {
-        let then = |seconds| sample::now() - Duration::from_secs(seconds);
-        let ago = |seconds| ago(sample::now(), then(seconds));
-        assert_eq!([ago(0), ago(59), ago(61), ago(3599)], ["0 s", "59 s", "1 min 1 s", "59 min 59 s"]);
-        assert_eq!([ago(3600), ago(86_399), ago(90_000)], ["1 h 0 min", "23 h 59 min", "1 d 1 h"]);
-        assert_eq!([size(0), size(1023), size(1024)], ["0 B", "1023 B", "1.0 KiB"]);
-        assert_eq!([size(1_500_000), size(3_221_225_472)], ["1.4 MiB", "3.0 GiB"]);
-        assert_eq!(short(Duration::from_micros(1234)), "1.2 ms");
-        assert_eq!(short(Duration::from_millis(2500)), "2.5 s");
     }
 }

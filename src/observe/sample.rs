@@ -108,8 +108,8 @@ pub fn status() -> Status {
                 health: Health::Down,
                 since: now() - Duration::from_secs(42),
                 detail: "connect refused".into(),
-                streak: 3,
-                needed: 3,
+                streak: 1,
+                needed: 2,
                 succeeded: 120,
                 failed: 16,
                 skipped: 0,
@@ -146,7 +146,12 @@ pub fn status() -> Status {
             backends: vec![backend("cp1", 11, Health::Up), backend("cp2", 12, Health::Down)],
             sessions: 4,
             sessions_total: 1234,
+            sessions_max: 40,
+            sessions_limit: 10_000,
             refused: 7,
+            retries: 3,
+            ended: [("backend_down", 4), ("complete", 1200), ("no_backend", 7)].into(),
+            why: "api serves with 1 of 2 backends: cp2 down since 42 s: connect refused".into(),
             ..ListenerStatus::default()
         }],
         pages: vec![],
@@ -157,9 +162,19 @@ pub fn status() -> Status {
 }
 
 fn backend(name: &str, last: u8, health: Health) -> BackendStatus {
+    let mut connect_time = Histogram::default();
+    for micros in [180, 200, 220, 4000] {
+        connect_time.record(Duration::from_micros(micros));
+    }
     BackendStatus {
         health,
+        since: Some(now() - Duration::from_secs(if health == Health::Up { 9000 } else { 42 })),
         detail: if health == Health::Up { "200 ok".into() } else { "connect refused".into() },
+        checks: if health == Health::Up { vec![] } else { vec!["apiserver".into()] },
+        weight: 1,
+        effective_weight: 1,
+        sessions_max: 30,
+        connect_time,
         sessions: if health == Health::Up { 4 } else { 0 },
         sessions_total: 617,
         connect_errors: 2,
