@@ -4,14 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use config::ready::{Check, HttpProbe, Probe};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::Verdict;
 use super::health::HealthCounter;
 use super::program::KILL_AFTER;
 use super::schedule::Outcome;
+use super::{Pulse, Verdict};
 use crate::observe::event::{EventSender, Health, Kind};
 use crate::observe::status::{Activity, CheckStatus, Histogram};
 
@@ -22,6 +22,8 @@ pub(super) struct Entry {
     by_reload: bool,
     events: EventSender,
     verdict: watch::Sender<Verdict>,
+    pulse: watch::Sender<Pulse>,
+    hurry: Notify,
     state: Mutex<State>,
 }
 
@@ -73,6 +75,8 @@ impl Entry {
             by_reload,
             events,
             verdict: watch::Sender::new(verdict),
+            pulse: watch::Sender::new(Pulse { rise: check.rise.max(1), ..Pulse::default() }),
+            hurry: Notify::new(),
             state: Mutex::new(state),
         }
     }
@@ -85,12 +89,27 @@ impl Entry {
         self.verdict.subscribe()
     }
 
+    pub(super) fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
+    }
+
+    /// The next run is wanted now.
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Ends when somebody wants the next run now.
+    pub(super) async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
     /// The check was written anew: it counts from the start, and what is published stays until the new
     /// probe has decided.
     pub(super) fn reconfigure(&self, check: &Check) {
         let mut state = self.lock();
         state.kind = kind(&check.probe);
         state.counter = counter(check);
+        self.pulse.send_modify(|pulse| pulse.rise = check.rise.max(1));
     }
 
     /// For people alone.
@@ -104,6 +123,15 @@ impl Entry {
 
     /// Counts a result and publishes what changed.
     pub(super) fn record(&self, outcome: Outcome, duration: Duration) {
+        let success = outcome.success;
+        self.judge(outcome, duration);
+        self.pulse.send_modify(|pulse| {
+            pulse.runs += 1;
+            pulse.good = if success { pulse.good.saturating_add(1) } else { 0 };
+        });
+    }
+
+    fn judge(&self, outcome: Outcome, duration: Duration) {
         let (health, streak) = {
             let mut state = self.lock();
             state.last_duration = Some(duration);

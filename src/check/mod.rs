@@ -49,6 +49,41 @@ pub struct Verdict {
     pub since: SystemTime,
 }
 
+/// Results as they come, whether or not they change the verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Runs that have given a result.
+    pub runs: u64,
+    /// Good ones in a row, up to now.
+    pub good: u32,
+    /// Good ones in a row that bring it up.
+    pub rise: u32,
+}
+
+/// A check that somebody follows closely.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Now, and whenever it changes.
+    pub verdict: watch::Receiver<Verdict>,
+    /// After each run, later than the verdict.
+    pub pulse: watch::Receiver<Pulse>,
+    entry: Option<Arc<Entry>>,
+}
+
+impl Subject {
+    /// One whose results are said by hand.
+    pub fn told(verdict: watch::Receiver<Verdict>, pulse: watch::Receiver<Pulse>) -> Self {
+        Self { verdict, pulse, entry: None }
+    }
+
+    /// Has it run at once, or as soon as the run that is under way is over; the interval begins anew.
+    pub fn hurry(&self) {
+        if let Some(entry) = &self.entry {
+            entry.hurry();
+        }
+    }
+}
+
 /// All checks of the daemon. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checks(Arc<Inner>);
@@ -98,6 +133,14 @@ impl Checks {
             .iter()
             .find(|running| running.check.name == name)
             .map(|running| running.entry.subscribe())
+    }
+
+    /// As [`subscribe`](Self::subscribe), for who has something to say to it too.
+    pub fn follow(&self, name: &str) -> Option<Subject> {
+        let tasks = self.lock();
+        let running = tasks.running.iter().find(|running| running.check.name == name)?;
+        let entry = &running.entry;
+        Some(Subject { verdict: entry.subscribe(), pulse: entry.pulse(), entry: Some(entry.clone()) })
     }
 
     /// The first results of files and processes, as far as they come within `limit`: keepalived knows those

@@ -93,6 +93,7 @@ async fn probe_for_ever(check: &Check, probe: &mut dyn Probing, entry: &Entry) {
             biased;
             () = sleep_until(ticks.next) => ticks.next += ticks.interval,
             () = probe.changed(), if counts_changes(check) => {}
+            () = entry.hurried() => ticks.next = Instant::now() + ticks.interval,
         }
         let started = Instant::now();
         entry.enter(Phase::UnderWay);

@@ -372,3 +372,23 @@ async fn stop_ends_what_is_running() {
     checks.stop().await;
     assert!(!Path::new(&process).exists());
 }
+
+#[tokio::test]
+async fn a_check_that_is_hurried_runs_at_once_and_counts_what_it_finds() {
+    let open = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target { host: "127.0.0.1".into(), port: open.local_addr().unwrap().port() };
+    let mut once = check("once an hour", Probe::Tcp { target });
+    once.interval = Duration::from_secs(3600);
+    let (events, _receiver) = EventSender::channel(10);
+    let checks = Checks::start(&[once], &Process::default(), events);
+    let mut subject = checks.follow("once an hour").unwrap();
+    subject.pulse.wait_for(|pulse| pulse.runs == 1).await.unwrap();
+    subject.hurry();
+    subject.pulse.wait_for(|pulse| *pulse == Pulse { runs: 2, good: 2, rise: 1 }).await.unwrap();
+    drop(open);
+    subject.hurry();
+    subject.pulse.wait_for(|pulse| *pulse == Pulse { runs: 3, good: 0, rise: 1 }).await.unwrap();
+    subject.hurry();
+    subject.verdict.wait_for(|verdict| verdict.health == Health::Down).await.unwrap();
+    checks.stop().await;
+}
