@@ -161,6 +161,9 @@ pub(crate) fn check(check: model::Check) -> Check {
         rise: check.rise,
         fall: check.fall,
         first_result_decides: check.first_result_decides,
+        pace: check.pace,
+        dial: check.dial,
+        vips: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ready::{Command, Config, Notify, Place, Probe};
+use crate::ready::{Command, Config, Notify, Place};
 
 mod networks;
 
@@ -16,7 +16,7 @@ pub(crate) fn check(config: &Config, diagnostics: &mut Diagnostics) {
     }
     networks::check(config, &networks::of_this_host(), diagnostics);
     for check in &config.checks {
-        if let Probe::Script(command) = &check.probe {
+        if let Some(command) = check.probe.command() {
             script(command, "it counts as failed until it is there", diagnostics);
         }
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 pub use crate::diagnostic::Located;
 use crate::diagnostic::Location;
 use crate::ready::{
-    AnnouncementGroup, Announcements, BackendPolicy, Balance, Bfd, Discovery, Effect, Engine,
+    AnnouncementGroup, Announcements, BackendPolicy, Balance, Bfd, Dial, Discovery, Effect, Engine,
     ExtraAnnouncements, Fifo, Firewall, Forwarder, HealthPage, Hmac, Keepalive, LinkDelay, Notify,
-    OldUnicastChecksum, Policy, Probe, Process, Route, Rule, UnicastPeer, Version, VirtualAddress, Vmac,
+    OldUnicastChecksum, Pace, Policy, Probe, Process, Route, Rule, UnicastPeer, Version, VirtualAddress,
+    Vmac,
 };
 
 /// Everything that was written, in all files.
@@ -162,6 +163,10 @@ pub struct Check {
     pub fall: u32,
     /// keepalived's rule.
     pub first_result_decides: bool,
+    /// When it runs, beside its interval.
+    pub pace: Pace,
+    /// How its connections begin.
+    pub dial: Dial,
     /// It is not run when nothing uses it, as in keepalived.
     pub only_if_used: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ready::{Backend, Check, Command, Config, Listener, Notify, Place, Probe};
+use crate::ready::{Backend, Check, Command, Config, Listener, Notify, Place};
 
 /// The configuration without the places of its values: two that are equal now do the same.
 #[must_use]
@@ -75,7 +75,7 @@ fn forget_backend(backend: &mut Backend, nowhere: &Place) {
 
 fn forget_check(check: &mut Check, nowhere: &Place) {
     check.place = nowhere.clone();
-    if let Probe::Script(command) = &mut check.probe {
+    if let Some(command) = check.probe.command_mut() {
         command.place = nowhere.clone();
     }
 }

@@ -15,6 +15,7 @@ mod bfd;
 mod forward;
 mod group;
 mod network;
+mod probe;
 mod process;
 mod shown;
 mod text;
@@ -28,6 +29,12 @@ pub use group::SyncGroup;
 pub use network::{
     AnnouncementGroup, Encapsulation, ExtraAnnouncements, Firewall, LinkDelay, MAIN_TABLE, NextHop, PROTOCOL,
     Prefix, Route, RouteOrder, RouteType, Rule, RuleAction, StaticAddress, TrackGroup, Vmac,
+};
+pub(crate) use probe::Hex;
+pub use probe::{
+    AgentProbe, ApiserverProbe, Bytes, Check, Credentials, Dial, Dialogue, DnsKind, DnsProbe, EtcdProbe,
+    Expect, FileExpect, HttpExpect, HttpProbe, HttpRequest, HttpSubject, HttpVersion, Matching, Pace,
+    ParameterMatch, Probe, ProcessProbe, Step, Talk, Target, Tls, UdpProbe,
 };
 pub use process::{Mail, Process};
 pub use shown::Shown;
@@ -588,180 +595,4 @@ pub struct Fifo {
     pub user: Option<User>,
     /// Where it was written.
     pub place: Place,
-}
-
-/// Something that is healthy or not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// Unique among checks.
-    pub name: String,
-    /// Where the check begins.
-    pub place: Place,
-    /// What to do.
-    pub probe: Probe,
-    /// From start to start. At least 1 ms.
-    pub interval: Duration,
-    /// After this a run counts as failed and is ended.
-    pub timeout: Duration,
-    /// Successes in a row that bring it up, at least 1.
-    pub rise: u32,
-    /// Failures in a row that bring it down, at least 1.
-    pub fall: u32,
-    /// keepalived's rule: the first result decides alone, whatever rise and fall say.
-    pub first_result_decides: bool,
-}
-
-/// One kind of probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Probe {
-    /// Exit 0 is success.
-    Script(Command),
-    /// HTTP or HTTPS.
-    Http(HttpProbe),
-    /// kube-apiserver: `/readyz`, `/livez` or `/healthz` over TLS.
-    Apiserver(ApiserverProbe),
-    /// A TCP connect.
-    Tcp {
-        /// Where to connect.
-        target: Target,
-    },
-    /// Processes that run.
-    Process(ProcessProbe),
-    /// The file exists, or holds this.
-    File {
-        /// Read at every interval.
-        path: PathBuf,
-        /// What the file must hold.
-        expect: FileExpect,
-        /// Written at start (`init_file`): the value, and whether a file that is there is overwritten.
-        #[serde(skip_serializing_if = "is_default")]
-        initial: Option<(i64, bool)>,
-    },
-    /// Administratively up and running.
-    Interface {
-        /// Its name.
-        name: String,
-    },
-}
-
-/// Processes with this name (first 15 characters, or the path of argv\[0\]).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ProcessProbe {
-    /// As in `/proc/PID/comm`.
-    pub name: String,
-    /// Words behind the name on the command line, and how they are compared; `None`: not looked at.
-    #[serde(skip_serializing_if = "is_default")]
-    pub parameters: Option<(ParameterMatch, Vec<String>)>,
-    /// Compare argv\[0\] in full, not the short name.
-    #[serde(skip_serializing_if = "is_default")]
-    pub full_command: bool,
-    /// Enough processes count as enough only after this time.
-    #[serde(skip_serializing_if = "is_default")]
-    pub fork_delay: Duration,
-    /// Too few, or too many, count as such only after this time.
-    #[serde(skip_serializing_if = "is_default")]
-    pub terminate_delay: Duration,
-    /// Least number of processes.
-    pub quorum: u32,
-    /// More than this fails.
-    pub quorum_max: Option<u32>,
-}
-
-/// How the parameters of a process are compared (`param_match`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum ParameterMatch {
-    /// All of them, no more.
-    Exact,
-    /// These first; more may follow.
-    Partial,
-    /// The same, and the last may be longer than written.
-    Initial,
-}
-
-/// Host and port, resolved at every probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Target {
-    /// Name or address.
-    pub host: String,
-    /// 1–65535.
-    pub port: u16,
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// An HTTP probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HttpProbe {
-    /// Where to connect.
-    pub target: Target,
-    /// `None`: plain HTTP.
-    pub tls: Option<Tls>,
-    /// `GET`, `HEAD`, `OPTIONS`, `POST`.
-    pub method: String,
-    /// With query; starts with `/`.
-    pub path: String,
-    /// `Host` header. Default: the target's host.
-    pub host_header: Option<String>,
-    /// Statuses that count as success, inclusive ranges. Default 200–299.
-    pub status: Vec<(u16, u16)>,
-    /// The body must contain this.
-    pub body_contains: Option<String>,
-    /// Sent as it is; secrets come from files.
-    pub credentials: Credentials,
-}
-
-/// A kube-apiserver probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ApiserverProbe {
-    /// Default `127.0.0.1:6443`.
-    pub target: Target,
-    /// `/readyz` (default), `/livez` or `/healthz`.
-    pub path: String,
-    /// How the certificate is verified.
-    pub tls: Tls,
-    /// For clusters that refuse anonymous probes.
-    pub credentials: Credentials,
-}
-
-/// Verification of a server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Tls {
-    /// PEM file with the authorities. `None`: the host's own.
-    pub ca_file: Option<PathBuf>,
-    /// Name in SNI and in the certificate. Default: the target's host.
-    pub server_name: Option<String>,
-    /// Do not verify the certificate. Only by explicit word.
-    pub insecure: bool,
-}
-
-/// Who we say we are. Files are read again when they change; they are never printed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Credentials {
-    /// A file that holds a bearer token.
-    pub bearer_token_file: Option<PathBuf>,
-    /// PEM certificate chain of the client.
-    pub client_certificate_file: Option<PathBuf>,
-    /// PEM key of the client.
-    pub client_key_file: Option<PathBuf>,
-}
-
-/// What a file must hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum FileExpect {
-    /// It must be there.
-    Exists,
-    /// It must be absent.
-    Missing,
-    /// Its text must contain this.
-    Contains(String),
-    /// Its first number is used as a value (keepalived's `track_file`); 0 when there is none.
-    Value,
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ready::{Command, Config, Notify, Place, Probe, Process};
+use crate::ready::{Command, Config, Notify, Place, Process};
 
 /// What keeps a script from being run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) fn judge(config: &mut Config, optional: &HashSet<String>, diagnostics
     let rules = Rules { security: config.process.script_security, as_written: config.process.symlink_paths };
     let mut removed = HashSet::new();
     for check in &config.checks {
-        let Probe::Script(command) = &check.probe else { continue };
+        let Some(command) = check.probe.command() else { continue };
         let verdict = verdict(command, rules);
         let is_optional = optional.contains(&check.name);
         let leave = match (&verdict, is_optional) {

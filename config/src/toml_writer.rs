@@ -9,18 +9,19 @@ use std::time::Duration;
 use crate::complete::{self, CONTROL_SOCKET};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::ready::{
-    Announcements, Authentication, Bfd, Check, Command, Config, Credentials, Effect, Family, Fifo,
-    FileExpect, Hmac, HmacMode, HttpProbe, Instance, Notify, OldUnicastChecksum, ParameterMatch, Probe,
-    ProcessProbe, Tls, TrackBfd, TrackCheck, TrackInterface, Transport, UnicastPeer, User, Version,
+    Announcements, Authentication, Bfd, Command, Config, Effect, Family, Fifo, Hmac, HmacMode, Instance,
+    Notify, OldUnicastChecksum, TrackBfd, TrackCheck, TrackInterface, Transport, UnicastPeer, User, Version,
     VirtualAddress,
 };
 use crate::time::shown;
 use crate::users::Users;
 
+mod check;
 mod forward;
 mod network;
 mod process;
 
+use check::check;
 use process::optional;
 
 /// The configuration as TOML. Findings of the loading (what was dropped, and what is done instead) become
@@ -175,138 +176,6 @@ fn command(text: &mut String, key: &str, command: Option<&Command>) {
     line(&mut body, "command", &words(command));
     user(&mut body, command.user.as_ref());
     line(text, key, &inline(&body));
-}
-
-fn check(check: &Check) -> String {
-    let mut text = String::new();
-    line(&mut text, "name", &quoted(&check.name));
-    match &check.probe {
-        Probe::Script(script) => {
-            line(&mut text, "script", &words(script));
-            user(&mut text, script.user.as_ref());
-        }
-        Probe::Http(http) => {
-            let key = if http.tls.is_some() { "https" } else { "http" };
-            line(&mut text, key, &inline(&http_probe(http)));
-        }
-        Probe::Apiserver(probe) => {
-            let mut body = String::new();
-            line(&mut body, "address", &quoted(&probe.target.to_string()));
-            if probe.path != "/readyz" {
-                line(&mut body, "path", &quoted(&probe.path));
-            }
-            tls(&mut body, &probe.tls);
-            credentials(&mut body, &probe.credentials);
-            line(&mut text, "apiserver", &inline(&body));
-        }
-        Probe::Tcp { target } => line(&mut text, "tcp", &quoted(&target.to_string())),
-        Probe::Process(process) => line(&mut text, "process", &process_probe(process)),
-        Probe::File { path, expect, initial } => {
-            line(&mut text, "file", &file_probe(&path.to_string_lossy(), expect, *initial));
-        }
-        Probe::Interface { name } => line(&mut text, "interface", &quoted(name)),
-    }
-    duration(&mut text, "interval", check.interval, Duration::from_secs(1));
-    duration(&mut text, "timeout", check.timeout, check.interval);
-    number(&mut text, "rise", &check.rise, &complete::RISE);
-    number(&mut text, "fall", &check.fall, &complete::FALL);
-    flag(&mut text, "first_result_decides", check.first_result_decides, true);
-    text
-}
-
-fn process_probe(process: &ProcessProbe) -> String {
-    let name = quoted(&process.name);
-    if *process == (ProcessProbe { name: process.name.clone(), quorum: 1, ..ProcessProbe::default() }) {
-        return name;
-    }
-    let mut body = String::new();
-    line(&mut body, "name", &name);
-    if let Some((matching, words)) = &process.parameters {
-        line(&mut body, "parameters", &list(words.iter().map(|word| quoted(word))));
-        match matching {
-            ParameterMatch::Exact => {}
-            ParameterMatch::Partial => line(&mut body, "match", "\"partial\""),
-            ParameterMatch::Initial => line(&mut body, "match", "\"initial\""),
-        }
-    }
-    flag(&mut body, "full_command", process.full_command, false);
-    duration(&mut body, "start_delay", process.fork_delay, Duration::ZERO);
-    duration(&mut body, "end_delay", process.terminate_delay, Duration::ZERO);
-    number(&mut body, "quorum", &process.quorum, &1);
-    optional(&mut body, "quorum_max", process.quorum_max);
-    inline(&body)
-}
-
-fn file_probe(path: &str, expect: &FileExpect, initial: Option<(i64, bool)>) -> String {
-    if *expect == FileExpect::Exists && initial.is_none() {
-        return quoted(path);
-    }
-    let mut body = String::new();
-    line(&mut body, "path", &quoted(path));
-    match expect {
-        FileExpect::Exists => {}
-        FileExpect::Missing => line(&mut body, "expect", "\"missing\""),
-        FileExpect::Value => line(&mut body, "expect", "\"value\""),
-        FileExpect::Contains(part) => {
-            line(&mut body, "expect", &format!("{{ contains = {} }}", quoted(part)));
-        }
-    }
-    if let Some((value, overwrite)) = initial {
-        line(&mut body, "initial", &value.to_string());
-        flag(&mut body, "overwrite", overwrite, false);
-    }
-    inline(&body)
-}
-
-fn http_probe(http: &HttpProbe) -> String {
-    let mut body = String::new();
-    line(&mut body, "address", &quoted(&http.target.to_string()));
-    if http.path != "/" {
-        line(&mut body, "path", &quoted(&http.path));
-    }
-    if http.method != "GET" {
-        line(&mut body, "method", &quoted(&http.method));
-    }
-    if let Some(host) = &http.host_header {
-        line(&mut body, "host", &quoted(host));
-    }
-    if http.status != [(200, 299)] {
-        let range = |(low, high): &(u16, u16)| {
-            if low == high { low.to_string() } else { format!("\"{low}-{high}\"") }
-        };
-        line(&mut body, "status", &list(http.status.iter().map(range)));
-    }
-    if let Some(part) = &http.body_contains {
-        line(&mut body, "body_contains", &quoted(part));
-    }
-    if let Some(verification) = &http.tls {
-        tls(&mut body, verification);
-    }
-    credentials(&mut body, &http.credentials);
-    body
-}
-
-fn tls(text: &mut String, tls: &Tls) {
-    if let Some(file) = &tls.ca_file {
-        line(text, "ca_file", &quoted(&file.to_string_lossy()));
-    }
-    if let Some(name) = &tls.server_name {
-        line(text, "server_name", &quoted(name));
-    }
-    flag(text, "insecure", tls.insecure, false);
-}
-
-fn credentials(text: &mut String, credentials: &Credentials) {
-    let files = [
-        ("bearer_token_file", &credentials.bearer_token_file),
-        ("client_certificate_file", &credentials.client_certificate_file),
-        ("client_key_file", &credentials.client_key_file),
-    ];
-    for (key, file) in files {
-        if let Some(file) = file {
-            line(text, key, &quoted(&file.to_string_lossy()));
-        }
-    }
 }
 
 fn instance(instance: &Instance, sessions: &[Bfd]) -> String {

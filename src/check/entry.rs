@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use config::ready::{Check, HttpProbe, Probe};
+use config::ready::{Check, HttpProbe, Probe, Talk};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::debug;
@@ -11,7 +11,7 @@ use tracing::debug;
 use super::health::HealthCounter;
 use super::program::KILL_AFTER;
 use super::schedule::Outcome;
-use super::{Pulse, Verdict};
+use super::{Advice, Pulse, Verdict};
 use crate::observe::event::{EventSender, Health, Kind};
 use crate::observe::status::{Activity, CheckStatus, Histogram};
 
@@ -56,6 +56,7 @@ impl Entry {
         let verdict = Verdict {
             health: Health::Unknown,
             value: None,
+            advice: Advice::default(),
             detail: "no result yet".to_owned(),
             streak: (0, check.fall.max(1)),
             since: SystemTime::now(),
@@ -147,7 +148,10 @@ impl Entry {
         // A check that was written anew keeps what it had until it knows better.
         let health = if health == Health::Unknown { before.health } else { health };
         let since = if health == before.health { before.since } else { SystemTime::now() };
-        let after = Verdict { health, value: outcome.value, detail: outcome.detail, streak, since };
+        let mut advice = before.advice;
+        advice.hear(outcome.advice);
+        let Outcome { value, detail, .. } = outcome;
+        let after = Verdict { health, value, advice, detail, streak, since };
         if after == before {
             return;
         }
@@ -210,11 +214,26 @@ fn counter(check: &Check) -> HealthCounter {
 /// The word that people see.
 fn kind(probe: &Probe) -> &'static str {
     match probe {
-        Probe::Script(_) => "script",
+        Probe::Script(_) | Probe::WeighingScript(_) => "script",
         Probe::Http(HttpProbe { tls: None, .. }) => "http",
         Probe::Http(_) => "https",
         Probe::Apiserver(_) => "apiserver",
+        Probe::Etcd(_) => "etcd",
         Probe::Tcp { .. } => "tcp",
+        Probe::Dialogue(dialogue) => match &dialogue.talk {
+            Talk::Steps(_) if dialogue.tls.is_some() => "tls",
+            Talk::Steps(_) => "tcp",
+            Talk::Smtp { .. } => "smtp",
+            Talk::Redis => "redis",
+            Talk::Ldap => "ldap",
+            Talk::Mysql { .. } => "mysql",
+            Talk::Postgres { .. } => "postgres",
+        },
+        Probe::Dns(_) => "dns",
+        Probe::Udp(_) => "udp",
+        Probe::Ping { .. } => "ping",
+        Probe::Agent(_) => "agent",
+        Probe::Bfd { .. } => "bfd",
         Probe::Process(_) => "process",
         Probe::File { .. } => "file",
         Probe::Interface { .. } => "interface",

@@ -208,7 +208,7 @@ fn look(path: &Path, expect: &FileExpect) -> Outcome {
             Err(error) => unreadable(&error),
         },
         // keepalived: a file that cannot be read holds 0.
-        FileExpect::Value => {
+        FileExpect::Value | FileExpect::Weight(_) => {
             let (value, detail) = match read(path, NUMBER_LENGTH) {
                 Ok(content) => {
                     let value = first_number(&content);
@@ -219,7 +219,7 @@ fn look(path: &Path, expect: &FileExpect) -> Outcome {
                 }
                 Err(error) => (0, format!("{shown}: {}, which counts as 0", Spoken(&error))),
             };
-            Outcome { success: true, detail, value: Some(value) }
+            Outcome { value: Some(value), ..Outcome::success(detail) }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::ready::{Credentials, HttpProbe, Target, Tls};
+use config::ready::{Credentials, HttpProbe, Matching, Target, Tls};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, HOST, HeaderValue};
 use reqwest::{Method, Url};
@@ -28,20 +28,25 @@ const BODY_LIMIT: usize = 64 * 1024;
 pub(super) struct HttpCheck {
     client: HttpClient,
     status: Vec<(u16, u16)>,
-    body_contains: Option<String>,
+    body_contains: Option<Vec<u8>>,
 }
 
 impl HttpCheck {
     pub(super) fn new(probe: &HttpProbe) -> Self {
+        let request = &probe.requests[0];
         let client = HttpClient::new(Request {
             target: probe.target.clone(),
             tls: probe.tls.clone(),
-            method: probe.method.clone(),
-            path: probe.path.clone(),
-            host_header: probe.host_header.clone(),
+            method: request.method.clone(),
+            path: request.path.clone(),
+            host_header: request.host_header.clone(),
             credentials: probe.credentials.clone(),
         });
-        Self { client, status: probe.status.clone(), body_contains: probe.body_contains.clone() }
+        let body_contains = request.expect.iter().find_map(|expect| match &expect.is.as_ref()?.matching {
+            Matching::Contains(octets) => Some(octets.0.clone()),
+            _ => None,
+        });
+        Self { client, status: request.status.clone(), body_contains }
     }
 
     async fn run(&mut self, timeout: Duration) -> Outcome {
@@ -54,7 +59,8 @@ impl HttpCheck {
             return Outcome::failure(format!("status {status}, expected {}", ranges(&self.status)));
         }
         match &self.body_contains {
-            Some(text) if !super::file::contains(&answer.body, text.as_bytes()) => {
+            Some(text) if !super::file::contains(&answer.body, text) => {
+                let text = String::from_utf8_lossy(text);
                 Outcome::failure(format!("status {status}, but the body does not contain {text:?}"))
             }
             _ => Outcome::success(format!("status {status}")),

@@ -3,6 +3,7 @@
 //! One kind of check serves the election and the forwarder: both subscribe to the same verdict. Everything
 //! here runs on the workers; nothing waits for a subscriber.
 
+mod advice;
 mod apiserver;
 mod blocking;
 mod entry;
@@ -27,6 +28,7 @@ use config::ready::{Check, Place, Probe, Process};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use self::advice::{Advice, Mode, Weight};
 use self::entry::Entry;
 pub use self::health::HealthCounter;
 use self::schedule::Probing;
@@ -41,6 +43,8 @@ pub struct Verdict {
     pub health: Health,
     /// Number read from a file, for value checks.
     pub value: Option<i64>,
+    /// What it says of a backend beyond up and down.
+    pub advice: Advice,
     /// What the last run said, fit for the middle of a sentence: `connect refused`, `exited with status 1`.
     pub detail: String,
     /// Failures in a row and how many of them bring it down: `failed 3 of 3`.
@@ -248,7 +252,7 @@ impl Checks {
 
     fn probe(&self, check: &Check, supplementary_groups: bool, is_start: bool) -> Box<dyn Probing> {
         match &check.probe {
-            Probe::Script(command) => Box::new(script::ScriptProbe::new(
+            Probe::Script(command) | Probe::WeighingScript(command) => Box::new(script::ScriptProbe::new(
                 check.name.clone(),
                 command.clone(),
                 supplementary_groups,
@@ -266,6 +270,14 @@ impl Checks {
                 Box::new(file::FileCheck::new(path.clone(), expect.clone(), initial, watches))
             }
             Probe::Interface { name } => Box::new(interface::InterfaceCheck::new(name.clone())),
+            // Refused by `config`.
+            Probe::Etcd(_)
+            | Probe::Dialogue(_)
+            | Probe::Dns(_)
+            | Probe::Udp(_)
+            | Probe::Ping { .. }
+            | Probe::Agent(_)
+            | Probe::Bfd { .. } => Box::new(Unbuilt),
         }
     }
 
@@ -274,12 +286,21 @@ impl Checks {
     }
 }
 
+/// What the configuration refuses, and so never runs.
+struct Unbuilt;
+
+impl Probing for Unbuilt {
+    fn probe(&mut self, _timeout: Duration) -> schedule::BoxFuture<'_, schedule::Outcome> {
+        Box::pin(async { schedule::Outcome::failure("this kind of check cannot be done yet") })
+    }
+}
+
 /// Equal apart from where they are written.
 fn same(a: &Check, b: &Check) -> bool {
     let nowhere = Place { file: "".into(), line: 0, column: 0 };
     let without_place = |check: &Check| {
         let mut check = Check { place: nowhere.clone(), ..check.clone() };
-        if let Probe::Script(command) = &mut check.probe {
+        if let Some(command) = check.probe.command_mut() {
             command.place = nowhere.clone();
         }
         check

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
+use super::Advice;
 use super::entry::{Entry, Phase};
 
 /// A future that is known only at run time.
@@ -29,17 +30,19 @@ pub(super) struct Outcome {
     pub(super) detail: String,
     /// Number read from a file.
     pub(super) value: Option<i64>,
+    /// What it says of a backend.
+    pub(super) advice: Advice,
 }
 
 impl Outcome {
     /// A good result.
     pub(super) fn success(detail: impl Into<String>) -> Self {
-        Self { success: true, detail: detail.into(), value: None }
+        Self { success: true, detail: detail.into(), value: None, advice: Advice::default() }
     }
 
     /// A bad result.
     pub(super) fn failure(detail: impl Into<String>) -> Self {
-        Self { success: false, detail: detail.into(), value: None }
+        Self { success: false, detail: detail.into(), value: None, advice: Advice::default() }
     }
 }
 
@@ -155,7 +158,10 @@ pub(super) fn counts_changes(check: &Check) -> bool {
 /// The same for the same name at every start: below a twentieth of the interval, at most 50 ms. Scripts
 /// start at once, as in keepalived, and what only looks at this host does.
 fn jitter(check: &Check) -> Duration {
-    if matches!(check.probe, Probe::Script(_) | Probe::File { .. } | Probe::Process(_)) {
+    if matches!(
+        check.probe,
+        Probe::Script(_) | Probe::WeighingScript(_) | Probe::File { .. } | Probe::Process(_)
+    ) {
         return Duration::ZERO;
     }
     // FNV-1a.

@@ -65,7 +65,7 @@ impl ScriptProbe {
                 {
                     detail = format!("{detail}: {line}");
                 }
-                Outcome { success: status.success(), detail, value: None }
+                Outcome { success: status.success(), ..Outcome::success(detail) }
             }
             Ok(Err(error)) => {
                 self.running = None;

@@ -26,6 +26,9 @@ fn check(name: &str, probe: Probe) -> Check {
         rise: 1,
         fall: 2,
         first_result_decides: true,
+        pace: config::ready::Pace::default(),
+        dial: config::ready::Dial::default(),
+        vips: Vec::new(),
     }
 }
 

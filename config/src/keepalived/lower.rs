@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::LoadOptions;
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, Model};
-use crate::ready::{Command, Effect, User};
+use crate::ready::{Command, Dial, Effect, Pace, Probe, User};
 use crate::written::{Statement, Word};
 
 mod addresses;
@@ -244,16 +244,18 @@ fn located(word: &Word) -> Located<String> {
     Located::new(word.text.clone(), word.at.clone())
 }
 
-fn check(name: Located<String>, probe: crate::ready::Probe) -> model::Check {
+fn check(name: Located<String>, probe: Probe) -> model::Check {
     let interval = std::time::Duration::from_secs(1);
     model::Check {
         name,
-        probe,
         interval,
         timeout: None,
         rise: 1,
         fall: 1,
         first_result_decides: true,
+        pace: Pace { exact: matches!(probe, Probe::Script(_)), ..Pace::default() },
+        dial: Dial::default(),
+        probe,
         only_if_used: true,
     }
 }

@@ -1,14 +1,14 @@
 //! Commands and checks.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ready::{Command, Notify, Probe};
+use crate::ready::{Command, Notify};
 use crate::time::shown;
 
 use super::Host;
 
 pub(super) fn judge(host: &Host, diagnostics: &mut Diagnostics) {
     for check in &host.config.checks {
-        let Probe::Script(command) = &check.probe else { continue };
+        let Some(command) = check.probe.command() else { continue };
         needs_shell(command, diagnostics);
         if check.timeout > check.interval {
             let message = format!(

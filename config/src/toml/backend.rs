@@ -11,9 +11,6 @@ use crate::ready::{self, BackendPolicy, Discovery, Lookup, ProxyVersion, Target}
 use super::Door;
 use super::table::Table;
 
-/// Stands for the address in the checks of backends by name.
-const PLACEHOLDER: &str = "0.0.0.0";
-
 /// What a listener says for all of its backends.
 #[derive(Clone, Copy)]
 pub(super) struct OfListener<'d> {
@@ -137,7 +134,7 @@ impl Door<'_> {
         written: Option<&Spanned<DeValue<'_>>>,
         backend: &Located<String>,
     ) -> (Vec<String>, Option<ready::Check>) {
-        let target = Target { host: PLACEHOLDER.to_owned(), port: 1 };
+        let target = Target::placeholder();
         let (mut names, mut template) = (Vec::new(), None);
         for value in each(written) {
             if let DeValue::Table(_) = value.get_ref() {

@@ -8,14 +8,39 @@ use toml::de::DeValue;
 use crate::diagnostic::{Diagnostic, Located};
 use crate::model::Check;
 use crate::ready::{
-    ApiserverProbe, Credentials, FileExpect, HttpProbe, ParameterMatch, Probe, ProcessProbe, Target, Tls,
+    ApiserverProbe, Credentials, Dial, EtcdProbe, FileExpect, Pace, ParameterMatch, Probe, ProcessProbe,
+    ProxyVersion, Target, Tls,
 };
 
 use super::Door;
-use super::table::{SOME_TIME, Table};
+use super::table::{ANY_TIME, SOME_TIME, Table};
+
+mod http;
+mod talk;
 
 /// Words that say what a check does.
-const KINDS: [&str; 8] = ["script", "http", "https", "apiserver", "tcp", "process", "file", "interface"];
+const KINDS: [&str; 20] = [
+    "script",
+    "http",
+    "https",
+    "apiserver",
+    "etcd",
+    "tcp",
+    "tls",
+    "smtp",
+    "redis",
+    "ldap",
+    "mysql",
+    "postgres",
+    "dns",
+    "udp",
+    "ping",
+    "agent",
+    "bfd",
+    "process",
+    "file",
+    "interface",
+];
 
 impl Door<'_> {
     pub(super) fn check(&mut self, mut table: Table<'_>) {
@@ -43,6 +68,13 @@ impl Door<'_> {
             .integer(&mut table, "fall", 1..=i64::from(u32::MAX))
             .map_or(crate::complete::FALL, |n| n.value);
         let first_result_decides = self.boolean(&mut table, "first_result_decides").is_none_or(|on| on.value);
+        let pace = Pace {
+            fast_interval: self.duration(&mut table, "fast_interval", SOME_TIME).map(|t| t.value),
+            down_interval: self.duration(&mut table, "down_interval", SOME_TIME).map(|t| t.value),
+            first_delay: self.duration(&mut table, "first_delay", ANY_TIME).map(|t| t.value),
+            exact: self.boolean(&mut table, "jitter").is_some_and(|on| !on.value),
+        };
+        let dial = self.dial(&mut table);
         let kinds: Vec<&'static str> = KINDS.into_iter().filter(|kind| table.has(kind)).collect();
         let probe = match kinds.as_slice() {
             [kind] => self.probe(&mut table, kind, backend),
@@ -74,8 +106,20 @@ impl Door<'_> {
             rise,
             fall,
             first_result_decides,
+            pace,
+            dial,
             only_if_used: false,
         })
+    }
+
+    fn dial(&mut self, table: &mut Table<'_>) -> Dial {
+        let source = self.address(table, "source").map(|address| address.value);
+        let source_port = self.integer(table, "source_port", 1..=65535).map(|port| port.value);
+        let interface = self.text(table, "source_interface").map(|name| name.value);
+        let mark = self.integer(table, "mark", 1..=i64::from(u32::MAX)).map(|mark| mark.value);
+        let versions = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+        let send_proxy = self.one_of(table, "send_proxy", &versions);
+        Dial { source, source_port, interface, mark, send_proxy }
     }
 
     fn probe(
@@ -88,11 +132,23 @@ impl Door<'_> {
         match kind {
             "script" => {
                 let user = self.user(table);
-                self.as_command(value, user).map(Probe::Script)
+                let weighs = self.on(table, "exit_weight");
+                let command = self.as_command(value, user)?;
+                Some(if weighs { Probe::WeighingScript(command) } else { Probe::Script(command) })
             }
             "http" | "https" => self.http(value, kind == "https", backend),
             "apiserver" => self.apiserver(value, backend),
-            "tcp" => self.tcp(value, backend),
+            "etcd" => self.etcd(value, backend),
+            "tcp" | "tls" | "smtp" | "redis" | "ldap" | "mysql" | "postgres" => {
+                self.dialogue(value, kind, backend)
+            }
+            "dns" => self.dns(value, backend),
+            "udp" => self.udp(value, backend),
+            "ping" => self.ping(value, backend),
+            "agent" => self.agent(value, backend),
+            "bfd" => self
+                .as_text(value, "the name of a `[[bfd]]` session")
+                .map(|session| Probe::Bfd { session: session.value }),
             "process" => self.process(value),
             "file" => self.file(value),
             _ => self
@@ -101,17 +157,22 @@ impl Door<'_> {
         }
     }
 
-    /// `address`, or that of the backend, or a default.
+    /// `address`, or that of the backend, maybe with another `port`, or a default.
     fn target(
         &mut self,
         table: &mut Table<'_>,
         backend: Option<&Target>,
         default: Option<&Target>,
     ) -> Option<Target> {
+        let port = self.integer(table, "port", 1..=65535);
         if let Some(value) = self.value(table, "address") {
+            if let Some(port) = port {
+                self.refuse(&port.at, "`port` beside `address`", "one of them: `address` has a port");
+            }
             return self.as_target(value).map(|t| t.value);
         }
         let target = backend.or(default).cloned();
+        let target = target.map(|t| Target { port: port.map_or(t.port, |port| port.value), ..t });
         if target.is_none() {
             self.missing(table, "address", "HOST:PORT to connect to");
         }
@@ -134,7 +195,18 @@ impl Door<'_> {
             ca_file: ca_file.map(|f| f.value),
             server_name: self.text(table, "server_name").map(|n| n.value),
             insecure: insecure.is_some(),
+            any_name: self.on(table, "any_name"),
+            alpn: self.texts(table, "alpn", "a protocol such as \"h2\""),
+            warn_before: self
+                .duration(table, "expiry_warning", ANY_TIME)
+                .map_or(Tls::default().warn_before, |time| time.value),
+            also_for: self.texts(table, "also_for", "a name or an address"),
         }
+    }
+
+    fn texts(&mut self, table: &mut Table<'_>, key: &'static str, expected: &str) -> Vec<String> {
+        let values = self.list(table, key);
+        values.into_iter().filter_map(|value| self.as_text(value, expected)).map(|text| text.value).collect()
     }
 
     fn credentials(&mut self, table: &mut Table<'_>) -> Credentials {
@@ -176,66 +248,6 @@ impl Door<'_> {
         }
     }
 
-    fn http(&mut self, value: &Spanned<DeValue<'_>>, tls: bool, backend: Option<&Target>) -> Option<Probe> {
-        let mut table = self.as_table(value)?;
-        let target = self.target(&mut table, backend, None);
-        let tls = tls.then(|| self.tls(&mut table));
-        let path = self.request_path(&mut table, "/");
-        let method = match self.text(&mut table, "method") {
-            Some(method) if matches!(method.value.as_str(), "GET" | "HEAD" | "OPTIONS" | "POST") => {
-                method.value
-            }
-            Some(method) => {
-                self.refuse(
-                    &method.at,
-                    format!("\"{}\" is not a method of a probe", method.value),
-                    "\"GET\", \"HEAD\", \"OPTIONS\" or \"POST\"",
-                );
-                "GET".to_owned()
-            }
-            None => "GET".to_owned(),
-        };
-        let host_header = self.text(&mut table, "host").map(|h| h.value);
-        let values = self.list(&mut table, "status");
-        let mut status: Vec<_> = values.into_iter().filter_map(|value| self.status(value)).collect();
-        if status.is_empty() {
-            status.push((200, 299));
-        }
-        let body_contains = self.text(&mut table, "body_contains").map(|t| t.value);
-        let credentials = self.credentials(&mut table);
-        self.finish(table);
-        Some(Probe::Http(HttpProbe {
-            target: target?,
-            tls,
-            method,
-            path,
-            host_header,
-            status,
-            body_contains,
-            credentials,
-        }))
-    }
-
-    /// `200` or `"200-299"`.
-    fn status(&mut self, value: &Spanned<DeValue<'_>>) -> Option<(u16, u16)> {
-        let expected = "a status from 100 to 599, or a range such as \"200-299\"";
-        if let DeValue::Integer(_) = value.get_ref() {
-            return self.as_integer(value, 100..=599).map(|s| (s.value, s.value));
-        }
-        let text = self.as_text(value, expected)?;
-        let range = text
-            .value
-            .split_once('-')
-            .and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
-        match range {
-            Some((low, high)) if 100 <= low && low <= high && high <= 599 => Some((low, high)),
-            _ => {
-                self.refuse(&text.at, format!("\"{}\" is not a range of statuses", text.value), expected);
-                None
-            }
-        }
-    }
-
     fn apiserver(&mut self, value: &Spanned<DeValue<'_>>, backend: Option<&Target>) -> Option<Probe> {
         let mut table = self.as_table(value)?;
         let default = Target { host: "127.0.0.1".to_owned(), port: 6443 };
@@ -243,30 +255,44 @@ impl Door<'_> {
         let path = self.request_path(&mut table, "/readyz");
         let tls = self.tls(&mut table);
         let credentials = self.credentials(&mut table);
-        if tls.ca_file.is_none() && !tls.insecure {
-            let finding = Diagnostic::warning(
-                "no-ca-file",
-                &table.at,
-                "the certificate is verified with the authorities of the host",
-            );
-            self.diagnostics.push(
-                finding
-                    .expected("`ca_file`, or `insecure = true`")
-                    .help("a cluster has its own authority, on a kubeadm node /etc/kubernetes/pki/ca.crt"),
-            );
-        }
+        self.needs_ca_file(
+            &table,
+            &tls,
+            "a cluster has its own authority, on a kubeadm node /etc/kubernetes/pki/ca.crt",
+        );
         self.finish(table);
         Some(Probe::Apiserver(ApiserverProbe { target: target?, path, tls, credentials }))
     }
 
-    fn tcp(&mut self, value: &Spanned<DeValue<'_>>, backend: Option<&Target>) -> Option<Probe> {
-        if let DeValue::String(_) = value.get_ref() {
-            return self.as_target(value).map(|target| Probe::Tcp { target: target.value });
-        }
+    fn etcd(&mut self, value: &Spanned<DeValue<'_>>, backend: Option<&Target>) -> Option<Probe> {
         let mut table = self.as_table(value)?;
-        let target = self.target(&mut table, backend, None);
+        let default = Target { host: "127.0.0.1".to_owned(), port: 2379 };
+        let target = self.target(&mut table, backend, Some(&default));
+        let path = self.request_path(&mut table, "/health");
+        let plain = self.boolean(&mut table, "tls").is_some_and(|on| !on.value);
+        let tls = self.tls(&mut table);
+        let credentials = self.credentials(&mut table);
+        if plain && (tls != Tls::default() || credentials != Credentials::default()) {
+            self.refuse(&table.at, "certificates beside `tls = false`", "one of them");
+        }
+        if !plain {
+            self.needs_ca_file(
+                &table,
+                &tls,
+                "etcd has its own authority, on a kubeadm node /etc/kubernetes/pki/etcd/ca.crt",
+            );
+        }
         self.finish(table);
-        target.map(|target| Probe::Tcp { target })
+        let tls = (!plain).then_some(tls);
+        Some(Probe::Etcd(EtcdProbe { target: target?, path, tls, credentials }))
+    }
+
+    fn needs_ca_file(&mut self, table: &Table<'_>, tls: &Tls, help: &str) {
+        if tls.ca_file.is_none() && !tls.insecure {
+            let message = "the certificate is verified with the authorities of the host";
+            let finding = Diagnostic::warning("no-ca-file", &table.at, message);
+            self.diagnostics.push(finding.expected("`ca_file`, or `insecure = true`").help(help));
+        }
     }
 
     fn process(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Probe> {
@@ -347,11 +373,18 @@ impl Door<'_> {
                 DeValue::Table(_) => {
                     let mut inner = self.as_table(value)?;
                     let text = self.text(&mut inner, "contains");
-                    if text.is_none() {
-                        self.missing(&inner, "contains", "the text that the file must hold");
-                    }
+                    let factor =
+                        self.integer(&mut inner, "weight", i64::from(i32::MIN)..=i64::from(i32::MAX));
+                    let expect = match (text, factor) {
+                        (Some(text), None) => Some(FileExpect::Contains(text.value)),
+                        (None, Some(factor)) => Some(FileExpect::Weight(factor.value)),
+                        _ => {
+                            self.missing(&inner, "contains", "the text that the file must hold, or `weight`: what its number is multiplied with");
+                            None
+                        }
+                    };
                     self.finish(inner);
-                    text.map(|text| FileExpect::Contains(text.value))
+                    expect
                 }
                 other => match other.as_str() {
                     Some("exists") => Some(FileExpect::Exists),
@@ -362,7 +395,7 @@ impl Door<'_> {
                         self.refuse(
                             &at,
                             "an unknown expectation",
-                            "\"exists\", \"missing\", \"value\" or { contains = \"TEXT\" }",
+                            "\"exists\", \"missing\", \"value\", { contains = \"TEXT\" } or { weight = NUMBER }",
                         );
                         None
                     }

@@ -2,7 +2,8 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ready::{
-    Backend, BackendPolicy, Balance, Beside, Config, Listener, Mode, NoBackend, Place, Policy, Protocol,
+    Backend, BackendPolicy, Balance, Beside, Check, Config, Dial, Expect, FileExpect, HttpExpect, HttpProbe,
+    HttpSubject, HttpVersion, Listener, Matching, Mode, NoBackend, Pace, Place, Policy, Probe, Protocol,
 };
 
 /// Refuses what is not there yet.
@@ -11,6 +12,12 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
         let at = Location { place: place.clone(), length: 1 };
         diagnostics.push(Diagnostic::error("not-yet", &at, format!("`{what}` cannot be done yet")));
     };
+    let templates = config.listeners.iter().flat_map(|l| &l.discovered).filter_map(|d| d.check.as_ref());
+    for check in config.checks.iter().chain(templates) {
+        for key in of_check(check) {
+            say(&check.place, key);
+        }
+    }
     for listener in &config.listeners {
         for key in of_listener(listener) {
             say(&listener.place, key);
@@ -30,6 +37,41 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
     if config.control.web.is_some() {
         say(&Place { file: "".into(), line: 0, column: 0 }, "control.web");
     }
+}
+
+/// `body_contains`.
+fn is_plain(expect: &HttpExpect) -> bool {
+    let plain = |is: &Expect| !is.negate && matches!(is.matching, Matching::Contains(_));
+    expect.of == HttpSubject::Body && expect.is.as_ref().is_some_and(plain)
+}
+
+fn of_check(check: &Check) -> Vec<&'static str> {
+    let none = Pace { exact: check.pace.exact, ..Pace::default() };
+    let extended = |http: &HttpProbe| match http.requests.as_slice() {
+        [one] => {
+            !one.headers.is_empty()
+                || one.body.is_some()
+                || one.expect.iter().any(|expect| !is_plain(expect))
+                || one.expect.len() > 1
+                || one.version != HttpVersion::default()
+        }
+        _ => true,
+    };
+    let said = [
+        (check.pace != none, "fast_interval"),
+        (check.dial != Dial::default(), "source"),
+        (matches!(&check.probe, Probe::WeighingScript(_)), "exit_weight"),
+        (matches!(&check.probe, Probe::Etcd(_)), "etcd"),
+        (matches!(&check.probe, Probe::Dialogue(_)), "tls"),
+        (matches!(&check.probe, Probe::Dns(_)), "dns"),
+        (matches!(&check.probe, Probe::Udp(_)), "udp"),
+        (matches!(&check.probe, Probe::Ping { .. }), "ping"),
+        (matches!(&check.probe, Probe::Agent(_)), "agent"),
+        (matches!(&check.probe, Probe::Bfd { .. }), "bfd"),
+        (matches!(&check.probe, Probe::File { expect: FileExpect::Weight(_), .. }), "weight of a file"),
+        (matches!(&check.probe, Probe::Http(http) if extended(http)), "http expect"),
+    ];
+    said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()
 }
 
 fn of_listener(listener: &Listener) -> Vec<&'static str> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use config::ready::ApiserverProbe;
+use config::ready::{ApiserverProbe, Expect, HttpExpect, HttpRequest, HttpSubject, Matching};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -70,7 +70,7 @@ impl Authority {
     }
 
     fn tls(&self, server_name: Option<&str>) -> Tls {
-        Tls { ca_file: Some(self.ca_file()), server_name: server_name.map(str::to_owned), insecure: false }
+        Tls { ca_file: Some(self.ca_file()), server_name: server_name.map(str::to_owned), ..Tls::default() }
     }
 }
 
@@ -171,18 +171,19 @@ fn http(address: SocketAddr, tls: Option<Tls>) -> HttpProbe {
     HttpProbe {
         target: target(address),
         tls,
-        method: "GET".to_owned(),
-        path: "/health?full=1".to_owned(),
-        host_header: None,
-        status: vec![(200, 299)],
-        body_contains: None,
         credentials: Credentials::default(),
+        requests: vec![HttpRequest::get("/health?full=1")],
     }
 }
 
 fn apiserver(address: SocketAddr, tls: Tls, credentials: Credentials) -> ApiserverCheck {
     let probe = ApiserverProbe { target: target(address), path: "/readyz".to_owned(), tls, credentials };
     ApiserverCheck::new(&probe)
+}
+
+fn contains(text: &str) -> HttpExpect {
+    let is = Expect { matching: Matching::Contains(text.into()), negate: false };
+    HttpExpect { of: HttpSubject::Body, is: Some(is), absent: false }
 }
 
 async fn ask(probe: &HttpProbe) -> Outcome {
@@ -204,7 +205,7 @@ async fn an_unexpected_status_is_failure_and_redirects_are_not_followed() {
     let octets = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".to_vec();
     let server = server(None, move |_| Reply::Octets(octets.clone())).await;
     let mut probe = http(server.address, None);
-    probe.status = vec![(200, 299), (401, 401)];
+    probe.requests[0].status = vec![(200, 299), (401, 401)];
     assert_eq!(ask(&probe).await, Outcome::failure("status 302, expected 200-299, 401"));
 }
 
@@ -219,8 +220,8 @@ async fn the_request_is_what_was_configured() {
     .await;
     let mut probe = http(server.address, None);
     ask(&probe).await;
-    probe.method = "OPTIONS".to_owned();
-    probe.host_header = Some("www.example.org".to_owned());
+    probe.requests[0].method = "OPTIONS".to_owned();
+    probe.requests[0].host_header = Some("www.example.org".to_owned());
     ask(&probe).await;
     let heads = seen.lock().unwrap().clone();
     assert!(heads[0].starts_with("get /health?full=1 http/1.1\r\n"), "{}", heads[0]);
@@ -233,9 +234,9 @@ async fn the_request_is_what_was_configured() {
 async fn a_body_without_the_text_is_failure() {
     let server = server(None, |_| reply(200, "state: draining")).await;
     let mut probe = http(server.address, None);
-    probe.body_contains = Some("draining".to_owned());
+    probe.requests[0].expect = vec![contains("draining")];
     assert!(ask(&probe).await.success);
-    probe.body_contains = Some("ready".to_owned());
+    probe.requests[0].expect = vec![contains("ready")];
     assert_eq!(ask(&probe).await, Outcome::failure("status 200, but the body does not contain \"ready\""));
 }
 

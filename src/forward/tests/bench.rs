@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::check::Verdict;
+use crate::check::{Advice, Verdict};
 use crate::forward::{Forward, ForwardError};
 use crate::observe::event::{Event, EventSender, Health, Kind, Reason, State};
 use crate::observe::status::ListenerStatus;
@@ -174,7 +174,14 @@ impl Bench {
 }
 
 pub fn verdict(health: Health, detail: &str) -> Verdict {
-    Verdict { health, value: None, detail: detail.into(), streak: (0, 1), since: SystemTime::now() }
+    Verdict {
+        health,
+        value: None,
+        advice: Advice::default(),
+        detail: detail.into(),
+        streak: (0, 1),
+        since: SystemTime::now(),
+    }
 }
 
 /// A listening socket for a backend of the test.
