@@ -17,6 +17,7 @@ mod man;
 mod output;
 mod reload;
 mod run;
+mod sessions;
 mod status;
 mod version;
 
@@ -62,6 +63,7 @@ enum Command {
     Check(check::Arguments),
     Convert(convert::Arguments),
     Status(status::Arguments),
+    Sessions(sessions::Arguments),
     Events(events::Arguments),
     Reload(reload::Arguments),
     Demo(demo::Arguments),
@@ -92,6 +94,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Sessions(arguments) => sessions::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -21,6 +21,7 @@ use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
 use crate::elect::bfd::Bfd;
 use crate::forward::Forward;
+use crate::forward::sessions::Sessions;
 use crate::hold;
 use crate::notify::Notifier;
 use crate::observe::control::{Control, ControlError, ControlHandler};
@@ -30,7 +31,7 @@ use crate::observe::history::History;
 use crate::observe::keepalived::lines::Narrator;
 use crate::observe::log::keepalived::PARENT;
 use crate::observe::log::{self, Log};
-use crate::observe::status::{Dropped, Status};
+use crate::observe::status::{Dropped, SessionFilter, SessionStatus, Status};
 
 /// Events that a slow reader may be behind before it loses the oldest.
 const BUS: usize = 4096;
@@ -275,6 +276,33 @@ impl Shared {
         })
     }
 
+    async fn open_sessions(&self) -> Result<Sessions, String> {
+        let running = self.running.lock().await;
+        running
+            .forward
+            .as_ref()
+            .map(Forward::sessions)
+            .ok_or_else(|| "the forwarder does not run (yet)".into())
+    }
+
+    /// Whether there is what the conditions name.
+    async fn knows(&self, filter: &SessionFilter) -> Result<(), String> {
+        let running = self.running.lock().await;
+        let listeners = running.forward.as_ref().map(Forward::status).unwrap_or_default();
+        let known = |kind: &str, wanted: &Option<String>, names: Vec<&String>| match wanted {
+            Some(wanted) if !names.contains(&wanted) => {
+                let names: Vec<_> = names.into_iter().map(String::as_str).collect();
+                Err(format!("there is no {kind} `{wanted}`; there are: {}", names.join(", ")))
+            }
+            _ => Ok(()),
+        };
+        known("listener", &filter.listener, listeners.iter().map(|listener| &listener.name).collect())?;
+        let of_it = |name: &String| filter.listener.as_ref().is_none_or(|wanted| wanted == name);
+        let backends = listeners.iter().filter(|listener| of_it(&listener.name));
+        let backends = backends.flat_map(|listener| &listener.backends).map(|backend| &backend.name);
+        known("backend", &filter.backend, backends.collect())
+    }
+
     /// Reads the files again. An error changes nothing.
     ///
     /// # Errors
@@ -479,6 +507,29 @@ impl ControlHandler for Shared {
 
     fn plan(&self) -> BoxFuture<'_, Result<String, String>> {
         Shared::plan(self).boxed()
+    }
+
+    fn sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<Vec<SessionStatus>, String>> {
+        async move {
+            let found = self.open_sessions().await?.list(&filter).await?;
+            if found.is_empty() {
+                self.knows(&filter).await?;
+            }
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn close_sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<String, String>> {
+        async move {
+            let closed = self.open_sessions().await?.close(&filter).await?;
+            if closed == 0 {
+                self.knows(&filter).await?;
+            }
+            info!(sessions = closed, ?filter, "sessions closed on request");
+            Ok(format!("sessions closed: {closed}"))
+        }
+        .boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<String, String>> {

@@ -200,6 +200,14 @@ impl Steer for Service {
         self.notice_shortage(doing, &error.into());
     }
 
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn backend_name(&self, backend: usize) -> &str {
+        self.backends.get(backend).map_or("", |backend| &backend.config.name)
+    }
+
     fn ended(&self, ended: &Ended<'_>) {
         if ended.end != End::Complete {
             debug!(

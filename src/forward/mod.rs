@@ -15,6 +15,7 @@ pub mod balance;
 pub mod holder;
 pub mod listener;
 pub mod path;
+pub mod sessions;
 pub mod vips;
 
 use std::collections::HashMap;

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use super::control::{Done, Problem};
 use super::history::Recorded;
-use super::status::Status;
+use super::status::{SessionFilter, SessionStatus, Status};
 
 /// The daemon answers a request that it has received within its own limits; this is a little more.
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
@@ -80,6 +80,41 @@ pub async fn get_status(socket: &Path) -> Result<Status, ClientError> {
 /// As for [`get_status`].
 pub async fn get_events(socket: &Path, since: u64) -> Result<Vec<Recorded>, ClientError> {
     get(socket, &format!("/v1/events?since={since}")).await
+}
+
+/// The open sessions that meet the conditions.
+///
+/// # Errors
+///
+/// As for [`get_status`].
+pub async fn get_sessions(socket: &Path, filter: &SessionFilter) -> Result<Vec<SessionStatus>, ClientError> {
+    get(socket, &format!("/v1/sessions{}", query(filter))).await
+}
+
+/// Resets them. Gives what was done.
+///
+/// # Errors
+///
+/// As for [`get_status`].
+pub async fn close_sessions(socket: &Path, filter: &SessionFilter) -> Result<String, ClientError> {
+    send(socket, &format!("/v1/sessions/close{}", query(filter))).await
+}
+
+fn query(filter: &SessionFilter) -> String {
+    let SessionFilter { listener, backend, client } = filter;
+    let given = [("listener", listener), ("backend", backend), ("client", client)];
+    let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let pairs: Vec<_> = given.map(|(name, value)| format!("{name}={}", percent(value))).collect();
+    format!("?{}", pairs.join("&"))
+}
+
+/// Percent-encoding (RFC 3986 §2.1) of everything that is not unreserved.
+fn percent(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 /// Metrics in the format of Prometheus.

@@ -1,8 +1,10 @@
 //! The control socket: HTTP over a Unix socket, answers in JSON.
 //!
 //! `GET /v1/status`, `GET /v1/events?since=N&follow=true`, `GET /metrics`, `GET /healthz`, `GET /v1/plan`, `POST /v1/reload`,
-//! `POST /v1/stop`. Whoever may open the socket (mode 0660) may do all of that. An error is an object with
+//! `POST /v1/stop`, `GET /v1/sessions?listener=&backend=&client=`, `POST /v1/sessions/close` with the same conditions. Whoever may open the socket (mode 0660) may do all of that. An error is an object with
 //! `error`, what happened, and `help`, what to do.
+
+mod sessions;
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -31,7 +33,7 @@ use tracing::{debug, warn};
 
 use super::history::History;
 use super::metrics;
-use super::status::Status;
+use super::status::{SessionFilter, SessionStatus, Status};
 
 /// A request waits this long for the rest of the daemon.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -50,6 +52,10 @@ pub trait ControlHandler: Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'_, Result<String, String>>;
     /// What a reload would do, in words, or why it would be refused; does nothing.
     fn plan(&self) -> BoxFuture<'_, Result<String, String>>;
+    /// The open sessions that meet the conditions.
+    fn sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<Vec<SessionStatus>, String>>;
+    /// Resets them. Says what was done.
+    fn close_sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<String, String>>;
     /// Begins to stop; the answer is sent before the daemon is gone.
     fn stop(&self) -> BoxFuture<'_, Result<String, String>>;
 }
@@ -262,6 +268,8 @@ fn routes(shared: Shared) -> axum::Router {
     axum::Router::new()
         .route("/v1/status", get(serve_status))
         .route("/v1/events", get(serve_events))
+        .route("/v1/sessions", get(sessions::list))
+        .route("/v1/sessions/close", post(sessions::close))
         .route("/v1/reload", post(serve_reload))
         .route("/v1/plan", get(serve_plan))
         .route("/v1/stop", post(serve_stop))
@@ -280,7 +288,7 @@ async fn nothing_here(uri: axum::http::Uri) -> Response {
     problem(
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
-        "there are /v1/status, /v1/events, /v1/plan, /v1/reload, /v1/stop, /metrics and /healthz",
+        "there are /v1/status, /v1/sessions, /v1/sessions/close, /v1/events, /v1/plan, /v1/reload, /v1/stop, /metrics and /healthz",
     )
 }
 
@@ -288,7 +296,7 @@ async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> Respo
     problem(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take {method}", uri.path()),
-        "GET reads; /v1/reload and /v1/stop take POST",
+        "GET reads; /v1/reload, /v1/stop and /v1/sessions/close take POST",
     )
 }
 

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::event::{Fault, Health, Reason, State};
 use super::tally::Tally;
 pub use forward::{
-    Admin, BackendStatus, Carrier, HealthPageStatus, ListenerStatus, NameStatus, QueueStatus, SessionStatus,
+    Admin, BackendStatus, Carrier, HealthPageStatus, ListenerStatus, NameStatus, QueueStatus, SessionFilter,
+    SessionStatus,
 };
 pub use shared::SharedHistogram;
 

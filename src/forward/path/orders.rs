@@ -58,10 +58,11 @@ impl EventLoop {
                 let local = SockRef::from(&client).local_addr().ok().and_then(|local| local.as_socket());
                 local.is_some_and(|local| local.ip() == *address)
             }),
-            Which::One(id) => {
-                let number = self.number;
-                self.end_where(end, |key, _| *id == SessionId { of_loop: number, key })
+            Which::One(id) if id.of_loop == self.number && self.sessions.get_mut(id.key).is_some() => {
+                self.end(id.key, end);
+                1
             }
+            Which::One(_) => 0,
         }
     }
 

@@ -174,6 +174,12 @@ pub trait Steer: std::fmt::Debug + Send + Sync {
     /// This host lacks something, at `doing`. Said at every attempt.
     fn shortage(&self, doing: &'static str, error: Errno);
 
+    /// What people call it.
+    fn name(&self) -> &str;
+
+    /// What people call a backend of [`Service::backends`].
+    fn backend_name(&self, backend: usize) -> &str;
+
     /// A session has ended.
     fn ended(&self, ended: &Ended<'_>);
 }

@@ -9,5 +9,6 @@ mod crowds;
 mod differential;
 mod ends;
 mod reload;
+mod sessions;
 mod shortage;
 mod trouble;

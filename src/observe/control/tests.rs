@@ -40,6 +40,25 @@ impl ControlHandler for Daemon {
         })
     }
 
+    fn sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<Vec<SessionStatus>, String>> {
+        Box::pin(async move {
+            Ok(vec![SessionStatus {
+                listener: filter.listener.ok_or("which?")?,
+                backend: filter.backend,
+                client: None,
+                local: None,
+                age: Duration::from_secs(1),
+                idle: Duration::ZERO,
+                bytes_in: 1,
+                bytes_out: 2,
+            }])
+        })
+    }
+
+    fn close_sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move { Ok(format!("{filter:?}")) })
+    }
+
     fn stop(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async { Ok("stopping".to_owned()) })
     }
@@ -140,6 +159,23 @@ async fn reload_and_stop_reach_the_daemon_and_its_refusal_comes_back() {
     assert_eq!(problem.error, "/etc/vipd/vipd.toml:3:1: unknown key `intreface`");
     assert!(problem.help.contains("vipd check"), "{problem:?}");
     assert_eq!(client::stop(&bench.socket).await.unwrap(), "stopping");
+}
+
+#[tokio::test]
+async fn sessions_are_asked_for_and_closed_by_conditions_of_any_spelling() {
+    let bench = Bench::new(Daemon::default());
+    let filter = SessionFilter {
+        listener: Some("api & söhne=1?".into()),
+        backend: None,
+        client: Some("[2001:db8::7]:40000".into()),
+    };
+    let sessions = client::get_sessions(&bench.socket, &filter).await.unwrap();
+    assert_eq!((sessions[0].listener.as_str(), &sessions[0].backend), ("api & söhne=1?", &None));
+    assert_eq!(client::close_sessions(&bench.socket, &filter).await.unwrap(), format!("{filter:?}"));
+    let refused = client::get_sessions(&bench.socket, &SessionFilter::default()).await.unwrap_err();
+    assert!(refused.to_string().starts_with("which?; listener= and"), "{refused}");
+    let odd = bench.raw("GET /v1/sessions?lisener=api").await;
+    assert!(odd.starts_with("HTTP/1.1 400 ") && odd.contains("lisener"), "{odd}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What is, of the forwarder.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -221,8 +221,6 @@ pub struct HealthPageStatus {
 /// One open session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
-    /// Names it for as long as it lives.
-    pub id: String,
     /// Its listener.
     pub listener: String,
     /// Its backend, if one has answered.
@@ -241,9 +239,21 @@ pub struct SessionStatus {
     pub bytes_out: u64,
 }
 
-impl SessionStatus {
-    /// Whether its client has this address.
-    pub fn is_of(&self, client: IpAddr) -> bool {
-        self.client.is_some_and(|address| address.ip().to_canonical() == client.to_canonical())
+/// Some sessions: those that meet every condition that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionFilter {
+    /// Of the listener with this name.
+    pub listener: Option<String>,
+    /// With the backend of this name.
+    pub backend: Option<String>,
+    /// From this address, or address and port: `192.0.2.7`, `[2001:db8::7]:40000`.
+    pub client: Option<String>,
+}
+
+impl SessionFilter {
+    /// Every session meets it.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
     }
 }
