@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use config::ready::{Backend as Config, Listener};
 use tokio::sync::watch;
 
-use super::ForwardError;
 use super::balance::Standing;
 use super::path;
+use super::{ForwardError, headers};
 use crate::check::Verdict;
 use crate::observe::event::Health;
 use crate::observe::status::BackendStatus;
@@ -51,7 +51,10 @@ impl Backend {
             None => (Health::Up, "no check".to_owned()),
         };
         Self {
-            counts: Arc::new(path::Backend::new(config.address)),
+            counts: Arc::new(path::Backend {
+                send_proxy: config.policy.send_proxy.map(headers::version),
+                ..path::Backend::new(config.address)
+            }),
             config,
             opinion: Mutex::new(Opinion { health, since: SystemTime::now(), detail }),
             suspect_until: AtomicU64::new(0),

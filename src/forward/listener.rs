@@ -18,7 +18,7 @@ use super::balance::{Balancer, Candidate, Standing};
 use super::path::{
     Answer, Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
 };
-use super::{ForwardError, holder, path};
+use super::{ForwardError, headers, holder, path};
 use crate::check::Verdict;
 use crate::observe::event::{EventSender, Health, Kind};
 use crate::observe::status::ListenerStatus;
@@ -42,6 +42,7 @@ pub struct Service {
     turns: Mutex<Turns>,
     events: EventSender,
     noticed: Mutex<Option<Instant>>,
+    bad_headers: headers::BadHeaders,
 }
 
 /// What choosing needs; the list is here so that it is allocated once.
@@ -64,6 +65,7 @@ impl Service {
             tally: Arc::default(),
             events,
             noticed: Mutex::default(),
+            bad_headers: headers::BadHeaders::default(),
         }
     }
 
@@ -209,6 +211,12 @@ impl Steer for Service {
     }
 
     fn ended(&self, ended: &Ended<'_>) {
+        if let End::Header(fault) = ended.end
+            && ended.end.is_refusal()
+            && let Some(text) = self.bad_headers.notice(&self.config.name, ended.peer(), fault)
+        {
+            self.events.send(Kind::Notice { text });
+        }
         if ended.end != End::Complete {
             debug!(
                 listener = self.config.name, client.addr = ?ended.client(),
@@ -229,6 +237,7 @@ fn settings(config: &Listener) -> Settings {
         }),
         user_timeout: config.user_timeout,
         max_sessions: config.max_sessions.max(1).into(),
+        trusted: config.policy.accept_proxy.iter().map(headers::network).collect(),
     }
 }
 

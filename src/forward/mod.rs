@@ -12,6 +12,7 @@
 
 pub mod backend;
 pub mod balance;
+pub mod headers;
 pub mod holder;
 pub mod listener;
 pub mod path;

@@ -14,6 +14,7 @@ use nix::sys::epoll::EpollFlags;
 use socket2::SockRef;
 
 use super::event_loop::{EventLoop, watch};
+use super::greeting::introduce;
 use super::lane::Leg;
 use super::mailbox::Mailbox;
 use super::service::{Answer, Ask, Backend, Choice, Connect, End, Service, Side};
@@ -40,6 +41,7 @@ impl EventLoop {
         let key = self.sessions.insert(Session::new(service, client, self.now));
         let Some(session) = self.sessions.get_mut(key) else { return };
         match watch(&self.epoll, &session.client.socket, key, 0) {
+            Ok(()) if self.expects_header(key) => {}
             Ok(()) => self.try_next(key),
             Err(error) => self.lack(key, error),
         }
@@ -197,7 +199,13 @@ impl EventLoop {
         {
             let mut leg = Leg::new(socket, 0);
             leg.note(events);
-            self.establish(key, number, index, leg, since);
+            match introduce(session, index, &mut leg) {
+                Ok(()) => self.establish(key, number, index, leg, since),
+                Err(error) => {
+                    gone(session, index, Connect::Failed(error));
+                    self.try_next(key);
+                }
+            }
         }
     }
 
@@ -306,9 +314,9 @@ fn choose(session: &mut Session, mailbox: &Arc<Mailbox>, key: Key) -> Answer {
         _ if session.attempt > 0 => &first,
         _ => &[],
     };
-    let client = session.client.as_fd();
+    let (client, told) = (session.client.as_fd(), session.told.as_deref());
     let answer =
-        session.service.steer.choose(&Ask { tried, may_wait, tag: session.tag, client, mailbox, key });
+        session.service.steer.choose(&Ask { tried, may_wait, tag: session.tag, client, told, mailbox, key });
     match answer {
         // What does not exist cannot be tried.
         Answer::Go(choice) if choice.backend >= session.service.backends.len().min(usize::from(u16::MAX)) => {

@@ -167,13 +167,15 @@ impl EventLoop {
     fn handle(&mut self, token: u64, events: EpollFlags) {
         let (key, number) = split(token);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if matches!(session.phase, Phase::Connecting(_)) {
+        if matches!(session.phase, Phase::Connecting(_) | Phase::Greeting(_)) {
             if number > 0 {
                 return self.attempted(key, number, events);
             }
             session.client.note(events);
             if session.client.is(Leg::FAILED) {
                 self.end(key, End::Broken(Side::Client));
+            } else {
+                self.read_header(key);
             }
             return;
         }
@@ -238,6 +240,7 @@ impl EventLoop {
         {
             self.timers.pop();
             match self.sessions.get_mut(key).map(|session| &session.phase) {
+                Some(Phase::Greeting(_)) => self.header_is_late(key),
                 Some(Phase::Connecting(_)) => self.patience_ends(key),
                 Some(Phase::Waiting(_)) => self.wait_ends(key),
                 Some(Phase::Settling(_)) => self.pump(key),
@@ -258,10 +261,11 @@ impl EventLoop {
         let Some(mut session) = self.sessions.remove(key) else { return };
         let tally = &session.service.tally;
         tally.ended[end.place()].fetch_add(1, Ordering::Relaxed);
-        if matches!(end, End::NoBackend | End::Unreachable | End::QueueTimeout | End::Shortage) {
+        if end.is_refusal() {
             tally.refused.fetch_add(1, Ordering::Relaxed);
         }
         let backend = match &session.phase {
+            Phase::Greeting(_) => None,
             Phase::Connecting(_) => {
                 super::connect::give_up(&mut session);
                 None
@@ -288,6 +292,7 @@ impl EventLoop {
             bytes_out,
             tag: session.tag,
             client: session.client.as_fd(),
+            told: session.told.as_deref(),
         });
         if let Some(index) = backend {
             session.service.steer.vacated(index);

@@ -10,10 +10,12 @@
 
 mod connect;
 mod event_loop;
+mod greeting;
 mod lane;
 mod mailbox;
 mod orders;
 mod pipe;
+pub mod proxy;
 mod service;
 mod session;
 mod slab;

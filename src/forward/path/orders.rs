@@ -89,7 +89,10 @@ impl EventLoop {
             let (bytes_in, bytes_out) = session.bytes();
             tell(mailbox::Session {
                 id: SessionId { of_loop, key },
-                client: socket.peer_addr().ok().and_then(|address| address.as_socket()),
+                client: match &session.told {
+                    Some(ends) => Some(ends.source),
+                    None => socket.peer_addr().ok().and_then(|address| address.as_socket()),
+                },
                 local: socket.local_addr().ok().and_then(|address| address.as_socket()),
                 service: session.service.clone(),
                 backend: connected.then(|| usize::from(session.index)),

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use super::mailbox::{Bell, Command, Mailbox};
+use super::proxy::{self, Ends, Fault};
 use super::slab::Key;
 use crate::observe::status::SharedHistogram;
 use crate::observe::status::shared::raise;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub user_timeout: Option<Duration>,
     /// Sessions at a time, those that wait for a backend included; more wait in the accept queue.
     pub max_sessions: u64,
+    /// Clients that say in a PROXY header whom they stand for.
+    pub trusted: Box<[proxy::Network]>,
 }
 
 /// TCP keepalive.
@@ -61,6 +64,8 @@ pub struct Keepalive {
 pub struct Backend {
     /// Where to connect.
     pub address: SocketAddr,
+    /// What it is told of the client before anything else.
+    pub send_proxy: Option<proxy::Version>,
     /// Sessions that are assigned: connecting or established. [`Steer::choose`] counts them in, so that it can keep a
     /// limit; the data path counts them out.
     pub assigned: AtomicU64,
@@ -85,6 +90,7 @@ impl Backend {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            send_proxy: None,
             assigned: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             sessions_max: AtomicU64::new(0),
@@ -114,7 +120,7 @@ pub struct Tally {
     pub sessions_max: AtomicU64,
     /// Accepted since the start.
     pub sessions_total: AtomicU64,
-    /// Reset because no backend was to be had.
+    /// Reset because no backend was to be had, or because of what the client sent.
     pub refused: AtomicU64,
     /// Connects beyond the first of a session.
     pub retries: AtomicU64,
@@ -226,13 +232,17 @@ pub struct Ask<'a> {
     /// Of the last answer; 0 before the first.
     pub tag: u32,
     pub(super) client: BorrowedFd<'a>,
+    pub(super) told: Option<&'a Ends>,
     pub(super) mailbox: &'a Arc<Mailbox>,
     pub(super) key: Key,
 }
 
 impl Ask<'_> {
-    /// Who asks. A system call: for those who choose by it.
+    /// Who asks, by its PROXY header if it has sent one. A system call: for those who choose by it.
     pub fn client(&self) -> Option<SocketAddr> {
+        if let Some(ends) = self.told {
+            return Some(ends.source);
+        }
         SockRef::from(&self.client).peer_addr().ok()?.as_socket()
     }
 
@@ -304,6 +314,9 @@ pub enum End {
     /// No descriptor, no port, no memory.
     #[error("this host cannot open a connection")]
     Shortage,
+    /// Its PROXY header is none.
+    #[error("{0}")]
+    Header(proxy::Fault),
     /// A connection broke: a reset, or no answer for too long.
     #[error("the connection of the {0:?} broke")]
     Broken(Side),
@@ -326,7 +339,7 @@ pub enum End {
 
 impl End {
     /// One word for each, for counters.
-    pub const WORDS: [&'static str; 12] = [
+    pub const WORDS: [&'static str; 14] = [
         "complete",
         "no_backend",
         "unreachable",
@@ -339,7 +352,18 @@ impl End {
         "closed",
         "stopped",
         "queue_timeout",
+        "no_header",
+        "bad_header",
     ];
+
+    /// The client was turned away before it had a backend.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::NoBackend | Self::Unreachable | Self::QueueTimeout | Self::Shortage => true,
+            Self::Header(fault) => fault != Fault::Nothing,
+            _ => false,
+        }
+    }
 
     /// The place of its word.
     pub fn place(self) -> usize {
@@ -356,6 +380,8 @@ impl End {
             Self::Closed => 9,
             Self::Stopped => 10,
             Self::QueueTimeout => 11,
+            Self::Header(Fault::Nothing) => 12,
+            Self::Header(_) => 13,
         }
     }
 }
@@ -376,11 +402,21 @@ pub struct Ended<'a> {
     /// Of the last answer of [`Steer::choose`].
     pub tag: u32,
     pub(super) client: BorrowedFd<'a>,
+    pub(super) told: Option<&'a Ends>,
 }
 
 impl Ended<'_> {
-    /// Whose it was, as long as the kernel knows. A system call.
+    /// Whose it was, by its PROXY header if it has sent one, and otherwise as long as the kernel knows. A system
+    /// call.
     pub fn client(&self) -> Option<SocketAddr> {
+        if let Some(ends) = self.told {
+            return Some(ends.source);
+        }
+        self.peer()
+    }
+
+    /// Who connected, as long as the kernel knows. A system call.
+    pub fn peer(&self) -> Option<SocketAddr> {
         SockRef::from(&self.client.as_fd()).peer_addr().ok()?.as_socket()
     }
 }

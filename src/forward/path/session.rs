@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use super::lane::{Broken, Carried, Io, Lane, Leg};
+use super::proxy::{Ends, Reader};
 use super::service::{End, Service, Side};
 use super::socket;
 
@@ -44,6 +45,8 @@ pub struct Session {
     pub phase: Phase,
     /// What the control side knows it by.
     pub tag: u32,
+    /// What its PROXY header says of it.
+    pub told: Option<Box<Ends>>,
     up: Lane,
     down: Lane,
     /// When it was accepted, in the loop's milliseconds.
@@ -57,7 +60,10 @@ pub struct Session {
 /// How far a session is.
 #[derive(Debug)]
 pub enum Phase {
-    /// Looking for a backend; with what there is to remember from the second attempt on.
+    /// Its PROXY header is not whole yet.
+    Greeting(Box<Reader>),
+    /// Looking for a backend; with what there is to remember from the second attempt on, or when the first one
+    /// did not begin at once.
     Connecting(Option<Box<Tries>>),
     /// Waits for a place at a backend, with no socket for one.
     Waiting(Box<Waiting>),
@@ -78,6 +84,13 @@ pub struct Tries {
     pub since: u64,
     /// The newest one has not answered for so long that another may be tried.
     pub slow: bool,
+}
+
+impl Tries {
+    /// Nothing was tried; that begins now.
+    pub fn since(now: u64) -> Self {
+        Self { since: now, ..Self::default() }
+    }
 }
 
 /// A session that waits for a place, or for its next attempt.
@@ -145,6 +158,7 @@ impl Session {
             quiet: true,
             phase: Phase::Connecting(None),
             tag: 0,
+            told: None,
             up: Lane::new(),
             down: Lane::new(),
             born: now,
@@ -179,7 +193,7 @@ impl Session {
     /// Carries what there is both ways.
     pub fn pump(&mut self, io: &mut Io, now: u64) -> Flow {
         match self.phase {
-            Phase::Connecting(_) | Phase::Waiting(_) => return Flow::Waiting,
+            Phase::Greeting(_) | Phase::Connecting(_) | Phase::Waiting(_) => return Flow::Waiting,
             Phase::Settling(_) => return self.settle(io, now),
             Phase::Open => {}
         }

@@ -8,6 +8,7 @@ mod counts;
 mod crowds;
 mod differential;
 mod ends;
+mod headers;
 mod reload;
 mod sessions;
 mod shortage;
