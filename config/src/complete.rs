@@ -85,6 +85,7 @@ pub(crate) fn complete(
     let instances = exact(instances.into_iter().map(Arc::new).collect());
     let mail = mail(model.mail, &host_name, users);
     validate::virtual_routers(&instances, diagnostics);
+    let optional = model.listeners.iter().filter(|l| l.optional).map(|l| l.name.value.clone()).collect();
     let listeners = model.listeners.into_iter().map(|l| listener(l, &instances)).collect();
     let control = Control {
         socket: model.control_socket.map_or_else(|| PathBuf::from(CONTROL_SOCKET), |s| s.value),
@@ -118,6 +119,7 @@ pub(crate) fn complete(
         shown: model.shown,
         ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
+    validate::leave_out(&mut config, &optional, diagnostics);
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
     validate::not_yet(&config, diagnostics);
     config

@@ -32,8 +32,10 @@ pub(crate) fn load(
     let pieces = reader.into_pieces();
     let statements = parser::parse(pieces, diagnostics);
     let checker_scripts = parser::checker_scripts(&statements);
+    let virtual_servers = statements.iter().filter(|s| s.keyword() == "virtual_server").count();
     let statements = parser::keep_meaning(statements, keywords::Context::Top, diagnostics);
     lower::lower(&statements, options, model, diagnostics);
     model.shown.checker_scripts = checker_scripts;
+    model.shown.virtual_servers = virtual_servers;
     model.shown.instances = model.instances.len();
 }

@@ -3,7 +3,7 @@
 //! Works on the configuration that is ready to run, so it serves every door; what was written gives the
 //! places alone. Nothing here is an error: whatever keepalived runs with, we run with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::diagnostic::{Diagnostics, Location};
@@ -13,6 +13,7 @@ use crate::ready::{Config, Instance, Transport};
 mod group;
 mod peers;
 mod script;
+mod service;
 mod single;
 mod weight;
 
@@ -27,6 +28,8 @@ pub(crate) struct Host {
 pub(crate) struct Written {
     instances: HashMap<String, model::Instance>,
     groups: HashMap<String, model::SyncGroup>,
+    /// Listeners that are virtual servers of keepalived.conf.
+    virtual_servers: HashSet<String>,
 }
 
 impl Written {
@@ -39,6 +42,8 @@ impl Written {
         for group in &model.sync_groups {
             written.groups.entry(group.name.value.clone()).or_insert_with(|| group.clone());
         }
+        let virtual_servers = model.listeners.iter().filter(|listener| listener.optional);
+        written.virtual_servers = virtual_servers.map(|listener| listener.name.value.clone()).collect();
         written
     }
 }
@@ -119,6 +124,7 @@ impl Host {
 /// What can be said about one host alone.
 pub(crate) fn alone(host: &Host, diagnostics: &mut Diagnostics) {
     single::judge(host, diagnostics);
+    service::judge(host, diagnostics);
     script::judge(host, diagnostics);
     group::judge(host, diagnostics);
     weight::judge(host, diagnostics);

@@ -400,6 +400,9 @@ pub struct Listener {
     pub discovered: Vec<Discovery>,
     /// What is asked for less often.
     pub policy: Policy,
+    /// Left out, with a warning, where it cannot be done: a virtual server of keepalived.conf, which must not keep an
+    /// address from being held.
+    pub optional: bool,
 }
 
 /// A backend.

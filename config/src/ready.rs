@@ -3,6 +3,7 @@
 //! The third stage. Behind the doors nobody can tell whether a file was TOML or keepalived.conf. What
 //! can be reported late keeps its [`Place`].
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -146,6 +147,40 @@ impl Config {
             process: Process::default(),
             shown: Shown::default(),
         }
+    }
+
+    /// Without instances and without what is static (`keepalived -C`).
+    pub fn leave_out_vrrp(&mut self) {
+        self.instances.clear();
+        self.sync_groups.clear();
+        self.track_groups.clear();
+        self.static_addresses.clear();
+        self.static_routes.clear();
+        self.static_rules.clear();
+        self.announcement_groups.clear();
+        self.listeners.iter_mut().for_each(|listener| listener.instances.clear());
+        self.keep_used_checks();
+    }
+
+    /// Without the forwarder (`keepalived -P`).
+    pub fn leave_out_listeners(&mut self) {
+        self.listeners.clear();
+        self.health_pages.clear();
+        self.keep_used_checks();
+    }
+
+    fn keep_used_checks(&mut self) {
+        let used = self.used_checks();
+        self.checks.retain(|check| used.contains(&check.name));
+    }
+
+    /// Names of the checks that an instance, a group or a backend looks at.
+    pub fn used_checks(&self) -> HashSet<String> {
+        let of_groups = self.sync_groups.iter().flat_map(|group| &group.track_checks);
+        let of_instances = self.instances.iter().flat_map(|instance| &instance.track_checks);
+        let tracked = of_instances.chain(of_groups).map(|tracked| &tracked.check);
+        let backends = self.listeners.iter().flat_map(|l| &l.backends).flat_map(|b| &b.checks);
+        tracked.chain(backends).cloned().collect()
     }
 }
 

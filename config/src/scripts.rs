@@ -56,7 +56,7 @@ pub(crate) fn judge(config: &mut Config, optional: &HashSet<String>, diagnostics
             (Verdict::Open(_), _) => rules.security,
         };
         let help = match (leave, is_optional) {
-            (true, true) => "it is not tracked, as in keepalived",
+            (true, true) => "it is left out, as in keepalived",
             (true, false) => "correct the owner and the mode, or turn `script_security` off",
             (false, _) => "it runs; with script security it would not",
         };
@@ -73,6 +73,17 @@ pub(crate) fn judge(config: &mut Config, optional: &HashSet<String>, diagnostics
     for group in &mut config.sync_groups {
         group.track_checks.retain(|tracked| !removed.contains(&tracked.check));
         notify(&mut group.notify, rules, diagnostics);
+    }
+    for listener in &mut config.listeners {
+        for backend in &mut listener.backends {
+            backend.checks.retain(|check| !removed.contains(check));
+            told(&mut backend.policy.notify_up, rules, diagnostics);
+            told(&mut backend.policy.notify_down, rules, diagnostics);
+        }
+        if let Some(quorum) = &mut listener.policy.quorum {
+            told(&mut quorum.up, rules, diagnostics);
+            told(&mut quorum.down, rules, diagnostics);
+        }
     }
     let fifos = config.fifos.iter_mut().map(|fifo| &mut fifo.script);
     for slot in fifos.chain([&mut config.process.startup, &mut config.process.shutdown]) {

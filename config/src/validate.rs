@@ -10,7 +10,7 @@ use crate::ready::{Authentication, Config, Family, Instance, Transport, Version}
 
 mod unbuilt;
 
-pub(crate) use unbuilt::refuse as not_yet;
+pub(crate) use unbuilt::{leave_out, refuse as not_yet};
 
 /// Names that must be unique, and names that must exist.
 pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
@@ -45,8 +45,9 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
         }
     }
     let mut bound = HashMap::new();
-    for bind in model.listeners.iter().flat_map(|l| &l.bind) {
-        if let Some(first) = bound.insert(bind.value, &bind.at) {
+    let binds = model.listeners.iter().flat_map(|l| l.bind.iter().map(|bind| (bind, l.policy.protocol)));
+    for (bind, protocol) in binds {
+        if let Some(first) = bound.insert((bind.value, protocol), &bind.at) {
             let message = format!("{} is bound twice", bind.value);
             let finding = Diagnostic::error("duplicate", &bind.at, message);
             diagnostics.push(
@@ -325,12 +326,7 @@ pub(crate) fn use_of_checks(
     only_if_used: &HashSet<String>,
     diagnostics: &mut Diagnostics,
 ) {
-    let of_groups = config.sync_groups.iter().flat_map(|group| &group.track_checks);
-    let of_instances = config.instances.iter().flat_map(|instance| &instance.track_checks);
-    let tracked = of_instances.chain(of_groups).map(|tracked| tracked.check.as_str());
-    let backends =
-        config.listeners.iter().flat_map(|l| &l.backends).flat_map(|b| &b.checks).map(String::as_str);
-    let used: HashSet<String> = tracked.chain(backends).map(str::to_owned).collect();
+    let used = config.used_checks();
     for check in config.checks.iter().filter(|c| !used.contains(&c.name)) {
         let at = Location { place: check.place.clone(), length: check.name.chars().count() as u32 };
         let finding =

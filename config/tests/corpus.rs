@@ -17,7 +17,7 @@ const MOST_TIME: Duration = Duration::from_secs(1);
 const IDS: [&str; 3] = ["high", "low", "none"];
 /// Findings about words that the TOML does not carry.
 const LOST: [&str; 5] =
-    ["not-needed", "load-balancing", "not-supported-yet", "unknown-keyword", "words-behind"];
+    ["not-needed", "not-supported-yet", "unknown-keyword", "virtual-server-left-out", "words-behind"];
 
 fn corpus() -> Option<PathBuf> {
     match std::env::var("VIPD_CORPUS") {

@@ -16,13 +16,10 @@ use netns_tests::{enabled, peer};
 /// Where keepalived and vipd differ: the name, both exit codes, why.
 type Difference = (&'static str, i32, i32, &'static str);
 
-const LOAD_BALANCING: &str = "a complaint about a virtual server, which vipd does not take over";
 const PLACEHOLDER: &str = "a template that nobody filled in: what stands in the braces is a keyword";
 
 const DIFFERENCES: &[Difference] = &[
     ("linkbeat-dev", 4, 0, "vipd has link states from the kernel and polls no interface"),
-    ("nameless-vs", 2, 0, LOAD_BALANCING),
-    ("nameless-vsg", 2, 0, LOAD_BALANCING),
     ("quote", 5, 6, "the rest of the line is taken as the command, and a script is a script"),
     ("script-frac", 5, 0, "decimals are allowed from 2.3.2 on"),
     ("x1", 5, 6, "nobody looks for the interface of an instance that has no router id"),
@@ -61,18 +58,13 @@ fn codes(file: &Path, names: &Names, vipd: &Path) -> (Option<i32>, Option<i32>) 
     reference::in_namespaces(names, || (test(Path::new("keepalived")), test(vipd)))
 }
 
-/// keepalived complains of more in it than vipd, which takes no virtual server over and says so.
-fn is_load_balancing(file: &Path) -> bool {
-    String::from_utf8_lossy(&std::fs::read(file).unwrap()).contains("virtual_server")
-}
-
 /// Goes through all files and fails on what differs without a reason.
 fn all_the_same(files: &[(String, PathBuf, Names)]) {
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let vipd = folder.path().join("keepalived");
     std::os::unix::fs::symlink(peer::vipd(), &vipd).unwrap();
     let next = AtomicUsize::new(0);
-    let (found, balancing) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let found = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
@@ -82,9 +74,6 @@ fn all_the_same(files: &[(String, PathBuf, Names)]) {
                     match keepalived {
                         None => println!("{name}: keepalived gives no answer, vipd {ours}"),
                         Some(theirs) if theirs == ours => {}
-                        Some(5) if ours == 0 && is_load_balancing(file) => {
-                            balancing.lock().unwrap().push(name)
-                        }
                         Some(theirs) => found.lock().unwrap().push((name.as_str(), theirs, ours)),
                     }
                 }
@@ -99,13 +88,7 @@ fn all_the_same(files: &[(String, PathBuf, Names)]) {
     let new: Vec<_> = found.iter().filter(|difference| !known.contains(difference)).collect();
     let gone: Vec<_> =
         known.iter().filter(|known| tested.contains(known.0) && !found.contains(known)).collect();
-    let balancing = balancing.into_inner().unwrap();
-    println!(
-        "{} files, {} differ, {} in load balancing: {balancing:?}",
-        files.len(),
-        found.len(),
-        balancing.len()
-    );
+    println!("{} files, {} differ", files.len(), found.len());
     assert!(new.is_empty(), "(name, keepalived, vipd): {new:#?}");
     assert!(gone.is_empty(), "listed, and no difference any more: {gone:#?}");
 }

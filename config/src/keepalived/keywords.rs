@@ -26,7 +26,15 @@ pub(crate) enum Context {
     Ssl,
     VirtualServer,
     RealServer,
+    /// `TCP_CHECK` and `PING_CHECK`.
     Checker,
+    HttpChecker,
+    SmtpChecker,
+    DnsChecker,
+    MiscChecker,
+    UdpChecker,
+    FileChecker,
+    BfdChecker,
     Url,
     Host,
     /// One entry a line, or words; read by whoever knows them.
@@ -48,10 +56,6 @@ pub(crate) enum Status {
     Refused(&'static str),
     /// Not supported yet; what happens instead.
     Later(&'static str),
-    /// keepalived's load balancing, which the embedded forwarder does here.
-    Forwarder,
-    /// Inside something whose status was already told.
-    Inside,
 }
 
 impl Status {
@@ -70,7 +74,7 @@ pub(crate) struct Keyword {
     pub block: Option<Context>,
 }
 
-use Status::{Differs, Forwarder, Inside, Instead, Later, Meaning, NotNeeded, Refused};
+use Status::{Differs, Instead, Later, Meaning, NotNeeded, Refused};
 
 const fn word(name: &'static str, status: Status) -> Keyword {
     Keyword { name, status, block: None }
@@ -86,6 +90,21 @@ const NO_IPTABLES: Status = Instead("the nftables table does the work of iptable
 const NO_IPVLAN: Status = Refused(
     "an ipvlan has the MAC address of its base, so nothing is gained over the base itself; write `use_vmac`, or leave the line out",
 );
+
+const NO_IPVS: Status =
+    Instead("nothing is put into the kernel's IPVS, so nothing is flushed and no marks are set");
+const NO_IPVS_NAMESPACE: Status = Later("everything runs in one network namespace, that of `net_namespace`");
+const NO_SYNC: Status =
+    Later("connections are not copied to the other hosts: they end when the address moves");
+const NO_SERVER_MAIL: Status = Later(
+    "there is no mail about servers; `notify_up`, `notify_down`, `quorum_up` and `quorum_down` run programs",
+);
+const NO_SERVER_FIFO: Status = Later(
+    "no line is written about servers; `vipd events` tells their changes, and `notify_up` and the like run programs",
+);
+const LAST_ANSWER: Status = Instead("`vipd status` shows the last answer of every check, a failed one too");
+const NO_SUSPEND: Status =
+    Instead("checks run on every host, so that a new holder of the address knows its servers at once");
 
 /// The keywords that may stand in a context.
 pub(crate) fn table(context: Context) -> &'static [Keyword] {
@@ -106,6 +125,13 @@ pub(crate) fn table(context: Context) -> &'static [Keyword] {
         Context::VirtualServer => VIRTUAL_SERVER,
         Context::RealServer => REAL_SERVER,
         Context::Checker => CHECKER,
+        Context::HttpChecker => HTTP_CHECKER,
+        Context::SmtpChecker => SMTP_CHECKER,
+        Context::DnsChecker => DNS_CHECKER,
+        Context::MiscChecker => MISC_CHECKER,
+        Context::UdpChecker => UDP_CHECKER,
+        Context::FileChecker => FILE_CHECKER,
+        Context::BfdChecker => BFD_CHECKER,
         Context::Url => URL,
         Context::Host => HOST,
         Context::Entries => &[],
@@ -118,7 +144,7 @@ pub(crate) fn find(context: Context, name: &str) -> Option<&'static Keyword> {
 }
 
 /// Where words that are known in few contexts belong. In this order: a word counts for the first.
-const PLACES: [(Context, &str); 9] = [
+const PLACES: [(Context, &str); 12] = [
     (Context::Top, "the top level"),
     (Context::Global, "`global_defs`"),
     (Context::Instance, "`vrrp_instance`"),
@@ -128,6 +154,9 @@ const PLACES: [(Context, &str); 9] = [
     (Context::VirtualServer, "`virtual_server`"),
     (Context::RealServer, "`real_server`"),
     (Context::Checker, "a checker"),
+    (Context::HttpChecker, "`HTTP_GET`"),
+    (Context::Url, "`url`"),
+    (Context::MiscChecker, "`MISC_CHECK`"),
 ];
 
 /// A context in which a word is known, other than the one it stood in.
@@ -153,6 +182,22 @@ pub(crate) fn is_script(name: &str) -> bool {
 pub(crate) fn parameters(name: &str) -> Option<usize> {
     match name {
         "process" | "user" | "script_user" | "notify_fifo" | "vrrp_notify_fifo" | "include_check" => None,
+        "lvs_timeouts"
+        | "lb_kind"
+        | "lvs_method"
+        | "sorry_server_lvs_method"
+        | "status_code"
+        | "payload"
+        | "require_reply"
+        | "regex_options"
+        | "name" => None,
+        "real_server" | "sorry_server" | "virtual_server" => Some(2),
+        "alpha" | "inhibit_on_failure" => Some(1),
+        "omega" | "ops" | "sorry_server_inhibit" | "misc_dynamic" | "regex_no_match" | "ha_suspend" => {
+            Some(0)
+        }
+        "TCP_CHECK" | "PING_CHECK" | "HTTP_GET" | "SSL_GET" | "SMTP_CHECK" | "DNS_CHECK" | "MISC_CHECK"
+        | "UDP_CHECK" | "FILE_CHECK" | "BFD_CHECK" | "url" | "host" | "SSL" => Some(0),
         "vrrp_cpu_affinity" | "umask" | "init_file" => None,
         "weight" | "smtp_server" | "key" => Some(2),
         "group" | "interfaces" | "notification_email" | "track_bfd" | "auth_hmac" => Some(0),
@@ -192,11 +237,11 @@ const TOP: &[Keyword] = &[
     block("linkbeat_interfaces", NotNeeded, Context::Entries),
     block("interface_up_down_delays", Meaning, Context::Entries),
     block("bfd_instance", Meaning, Context::Bfd),
-    block("virtual_server", Forwarder, Context::VirtualServer),
-    block("virtual_server_group", Forwarder, Context::Entries),
-    block("SSL", Forwarder, Context::Ssl),
+    block("virtual_server", Meaning, Context::VirtualServer),
+    block("virtual_server_group", Meaning, Context::Entries),
+    block("SSL", Meaning, Context::Ssl),
     word("net_namespace", Meaning),
-    word("net_namespace_ipvs", Forwarder),
+    word("net_namespace_ipvs", NO_IPVS_NAMESPACE),
     word("namespace_with_ipsets", NotNeeded),
     word("instance", Meaning),
     word("use_pid_dir", Meaning),
@@ -218,9 +263,9 @@ const GLOBAL: &[Keyword] = &[
     word("smtp_connect_timeout", Meaning),
     word("smtp_alert", Meaning),
     word("smtp_alert_vrrp", Meaning),
-    word("smtp_alert_checker", Forwarder),
+    word("smtp_alert_checker", NO_SERVER_MAIL),
     word("no_email_faults", Meaning),
-    word("no_checker_emails", Forwarder),
+    word("no_checker_emails", NO_SERVER_MAIL),
     word("email_faults", NotNeeded),
     word("startup_script", Meaning),
     word("shutdown_script", Meaning),
@@ -274,8 +319,8 @@ const GLOBAL: &[Keyword] = &[
     word("notify_fifo_script", Meaning),
     word("vrrp_notify_fifo", Meaning),
     word("vrrp_notify_fifo_script", Meaning),
-    word("lvs_notify_fifo", Forwarder),
-    word("lvs_notify_fifo_script", Forwarder),
+    word("lvs_notify_fifo", NO_SERVER_FIFO),
+    word("lvs_notify_fifo_script", NO_SERVER_FIFO),
     word("enable_snmp_vrrp", NO_SNMP),
     word("enable_snmp_keepalived", NO_SNMP),
     word("enable_snmp_checker", NO_SNMP),
@@ -289,16 +334,24 @@ const GLOBAL: &[Keyword] = &[
     word("enable_dbus", NO_DBUS),
     word("dbus_service_name", NO_DBUS),
     word("dbus_no_interface_name", NO_DBUS),
-    word("checker_log_all_failures", Forwarder),
-    word("rs_init_notifies", Forwarder),
-    word("lvs_timeouts", Forwarder),
-    word("lvs_flush", Forwarder),
-    word("lvs_flush_on_stop", Forwarder),
-    word("lvs_flush_onstop", Forwarder),
-    word("lvs_sync_daemon", Forwarder),
-    word("nftables_ipvs", Forwarder),
-    word("nftables_ipvs_priority", Forwarder),
-    word("nftables_ipvs_start_fwmark", Forwarder),
+    word("checker_log_all_failures", LAST_ANSWER),
+    word(
+        "rs_init_notifies",
+        Later("scripts are run when a server changes, and not for the state it begins in"),
+    ),
+    word(
+        "lvs_timeouts",
+        Differs(
+            "`tcp` is the idle timeout of connections; `tcpfin` and `udp` are the kernel's own, see nf_conntrack",
+        ),
+    ),
+    word("lvs_flush", NO_IPVS),
+    word("lvs_flush_on_stop", NO_IPVS),
+    word("lvs_flush_onstop", NO_IPVS),
+    word("lvs_sync_daemon", NO_SYNC),
+    word("nftables_ipvs", NO_IPVS),
+    word("nftables_ipvs_priority", NO_IPVS),
+    word("nftables_ipvs_start_fwmark", NO_IPVS),
     word("process_names", Meaning),
     word("process_name", Meaning),
     word("vrrp_process_name", Meaning),
@@ -353,7 +406,7 @@ const GLOBAL: &[Keyword] = &[
     word("process_monitor_rcv_bufs_force", Instead("the size is set beyond the kernel's limit in any case")),
     // Top-level words that keepalived also takes here.
     word("net_namespace", Meaning),
-    word("net_namespace_ipvs", Forwarder),
+    word("net_namespace_ipvs", NO_IPVS_NAMESPACE),
     word("namespace_with_ipsets", NotNeeded),
     word("instance", Meaning),
     word("use_pid_dir", Meaning),
@@ -431,7 +484,7 @@ const INSTANCE: &[Keyword] = &[
     word("debug", NotNeeded),
     word("native_ipv6", NotNeeded),
     word("linkbeat_use_polling", NotNeeded),
-    word("lvs_sync_daemon_interface", Forwarder),
+    word("lvs_sync_daemon_interface", NO_SYNC),
 ];
 
 const AUTHENTICATION: &[Keyword] = &[word("auth_type", Meaning), word("auth_pass", Meaning)];
@@ -514,139 +567,191 @@ const BFD: &[Keyword] = &[
     word("checker", Meaning),
 ];
 
-const SSL: &[Keyword] =
-    &[word("password", Inside), word("ca", Inside), word("certificate", Inside), word("key", Inside)];
+const SSL: &[Keyword] = &[
+    word("password", Instead("a key with a pass phrase cannot be read; take the pass phrase off")),
+    word("ca", Instead("certificates of checked servers are not verified, as in keepalived")),
+    word("certificate", Meaning),
+    word("key", Meaning),
+];
+
+const KERNEL_FLAG: Status = Differs("it has no effect: vipd's schedulers are not the kernel's");
 
 const VIRTUAL_SERVER: &[Keyword] = &[
-    word("protocol", Inside),
-    word("lb_algo", Inside),
-    word("lvs_sched", Inside),
-    word("lb_kind", Inside),
-    word("lvs_method", Inside),
-    word("delay_loop", Inside),
-    word("ip_family", Inside),
-    word("retry", Inside),
-    word("delay_before_retry", Inside),
-    word("warmup", Inside),
-    word("connect_timeout", Inside),
-    word("weight", Inside),
-    word("alpha", Inside),
-    word("omega", Inside),
-    word("quorum", Inside),
-    word("hysteresis", Inside),
-    word("quorum_up", Inside),
-    word("quorum_down", Inside),
-    word("sorry_server", Inside),
-    word("sorry_server_inhibit", Inside),
-    word("sorry_server_lvs_method", Inside),
-    word("inhibit_on_failure", Inside),
-    word("persistence_timeout", Inside),
-    word("persistence_granularity", Inside),
-    word("persistence_engine", Inside),
-    word("ops", Inside),
-    word("hashed", Inside),
-    word("flag-1", Inside),
-    word("flag-2", Inside),
-    word("flag-3", Inside),
-    word("sh-port", Inside),
-    word("sh-fallback", Inside),
-    word("mh-port", Inside),
-    word("mh-fallback", Inside),
-    word("virtualhost", Inside),
-    word("smtp_alert", Inside),
-    word("ha_suspend", Inside),
-    word("snmp_name", Inside),
-    block("real_server", Inside, Context::RealServer),
+    word("protocol", Differs("SCTP is not forwarded: such a virtual server is left out")),
+    word("lb_algo", SCHEDULER),
+    word("lvs_sched", SCHEDULER),
+    word("lb_kind", METHOD),
+    word("lvs_method", METHOD),
+    word("delay_loop", Meaning),
+    word("ip_family", Meaning),
+    word("retry", Meaning),
+    word("delay_before_retry", Meaning),
+    word("warmup", Meaning),
+    word("connect_timeout", Meaning),
+    word("weight", Meaning),
+    word("alpha", Meaning),
+    word("omega", Meaning),
+    word("quorum", Meaning),
+    word("hysteresis", Meaning),
+    word("quorum_up", Meaning),
+    word("quorum_down", Meaning),
+    word("sorry_server", Meaning),
+    word("sorry_server_inhibit", Meaning),
+    word("sorry_server_lvs_method", METHOD),
+    word("inhibit_on_failure", Meaning),
+    word("persistence_timeout", Meaning),
+    word("persistence_granularity", Meaning),
+    word("persistence_engine", Later("clients are known by their address alone")),
+    word("ops", Differs("datagrams of one client and port go to one server while they keep coming")),
+    word("hashed", KERNEL_FLAG),
+    word("flag-1", KERNEL_FLAG),
+    word("flag-2", KERNEL_FLAG),
+    word("flag-3", KERNEL_FLAG),
+    word("sh-port", KERNEL_FLAG),
+    word("sh-fallback", KERNEL_FLAG),
+    word("mh-port", KERNEL_FLAG),
+    word("mh-fallback", KERNEL_FLAG),
+    word("virtualhost", Meaning),
+    word("smtp_alert", NO_SERVER_MAIL),
+    word("ha_suspend", NO_SUSPEND),
+    word("snmp_name", NO_SNMP),
+    block("real_server", Meaning, Context::RealServer),
 ];
+
+const SCHEDULER: Status = Differs(
+    "rr, wrr, lc, wlc, sh, mh, fo, ovf and twos mean the same, sed and nq nearly so (as wlc); instead of dh sh, instead of lblc and lblcr wlc",
+);
+const METHOD: Status = Differs(
+    "with NAT connections are carried from socket to socket (UDP: by the kernel's NAT), with DR and TUN too: they go through this host both ways",
+);
 
 const REAL_SERVER: &[Keyword] = &[
-    word("weight", Inside),
-    word("lvs_method", Inside),
-    word("uthreshold", Inside),
-    word("lthreshold", Inside),
-    word("inhibit_on_failure", Inside),
-    word("notify_up", Inside),
-    word("notify_down", Inside),
-    word("alpha", Inside),
-    word("retry", Inside),
-    word("delay_before_retry", Inside),
-    word("warmup", Inside),
-    word("delay_loop", Inside),
-    word("connect_timeout", Inside),
-    word("smtp_alert", Inside),
-    word("virtualhost", Inside),
-    word("snmp_name", Inside),
-    block("TCP_CHECK", Inside, Context::Checker),
-    block("HTTP_GET", Inside, Context::Checker),
-    block("SSL_GET", Inside, Context::Checker),
-    block("SMTP_CHECK", Inside, Context::Checker),
-    block("DNS_CHECK", Inside, Context::Checker),
-    block("MISC_CHECK", Inside, Context::Checker),
-    block("UDP_CHECK", Inside, Context::Checker),
-    block("PING_CHECK", Inside, Context::Checker),
-    block("FILE_CHECK", Inside, Context::Checker),
-    block("BFD_CHECK", Inside, Context::Checker),
+    word("weight", Meaning),
+    word("lvs_method", METHOD),
+    word("uthreshold", Differs("a connection waits for a place when all servers are full; IPVS drops it")),
+    word(
+        "lthreshold",
+        Differs("a server that was full gets connections as soon as it has fewer than `uthreshold`"),
+    ),
+    word("inhibit_on_failure", Meaning),
+    word("notify_up", Meaning),
+    word("notify_down", Meaning),
+    word("alpha", Meaning),
+    word("retry", Meaning),
+    word("delay_before_retry", Meaning),
+    word("warmup", Meaning),
+    word("delay_loop", Meaning),
+    word("connect_timeout", Meaning),
+    word("smtp_alert", NO_SERVER_MAIL),
+    word("virtualhost", Meaning),
+    word("snmp_name", NO_SNMP),
+    block("TCP_CHECK", Meaning, Context::Checker),
+    block("HTTP_GET", Meaning, Context::HttpChecker),
+    block("SSL_GET", Meaning, Context::HttpChecker),
+    block("SMTP_CHECK", Meaning, Context::SmtpChecker),
+    block("DNS_CHECK", Meaning, Context::DnsChecker),
+    block("MISC_CHECK", Meaning, Context::MiscChecker),
+    block("UDP_CHECK", Meaning, Context::UdpChecker),
+    block("PING_CHECK", Meaning, Context::Checker),
+    block("FILE_CHECK", Meaning, Context::FileChecker),
+    block("BFD_CHECK", Meaning, Context::BfdChecker),
 ];
 
-const CHECKER: &[Keyword] = &[
-    word("connect_ip", Inside),
-    word("connect_port", Inside),
-    word("bindto", Inside),
-    word("bind_port", Inside),
-    word("bind_if", Inside),
-    word("connect_timeout", Inside),
-    word("fwmark", Inside),
-    word("retry", Inside),
-    word("nb_get_retry", Inside),
-    word("delay_before_retry", Inside),
-    word("warmup", Inside),
-    word("delay_loop", Inside),
-    word("alpha", Inside),
-    word("log_all_failures", Inside),
-    block("url", Inside, Context::Url),
-    word("virtualhost", Inside),
-    word("http_protocol", Inside),
-    word("enable_sni", Inside),
-    word("sni_name", Inside),
-    word("fast_recovery", Inside),
-    word("helo_name", Inside),
-    block("host", Inside, Context::Host),
-    word("type", Inside),
-    word("name", Inside),
-    word("misc_path", Inside),
-    word("misc_timeout", Inside),
-    word("misc_dynamic", Inside),
-    word("user", Inside),
-    word("payload", Inside),
-    word("require_reply", Inside),
-    word("min_reply_length", Inside),
-    word("max_reply_length", Inside),
-    word("track_file", Inside),
-    word("weight", Inside),
+/// A table of a checker that runs on its own clock, and of one that makes connections too.
+macro_rules! checker {
+    (runs $(, $own:expr)* $(,)?) => {
+        &[
+            word("retry", Meaning),
+            word("delay_before_retry", Meaning),
+            word("warmup", Differs("without it the first check runs at once, not after a part of `delay_loop`")),
+            word("delay_loop", Meaning),
+            word("alpha", Meaning),
+            word("log_all_failures", LAST_ANSWER),
+            $($own,)*
+        ]
+    };
+    (connects $(, $own:expr)* $(,)?) => {
+        checker!(
+            runs,
+            word("connect_ip", Meaning),
+            word("connect_port", Meaning),
+            word("bindto", Meaning),
+            word("bind_port", Meaning),
+            word("bind_if", Meaning),
+            word("connect_timeout", Meaning),
+            word("fwmark", Meaning),
+            $($own,)*
+        )
+    };
+}
+
+const CHECKER: &[Keyword] = checker!(connects);
+
+const HTTP_CHECKER: &[Keyword] = checker!(
+    connects,
+    block("url", Differs("all URLs are asked for in each run, not one"), Context::Url),
+    word("nb_get_retry", Meaning),
+    word("virtualhost", Meaning),
+    word("http_protocol", Meaning),
+    word("enable_sni", Meaning),
+    word("sni_name", Meaning),
+    word("fast_recovery", Instead("all URLs are asked for in each run, without waiting between them")),
+);
+
+const SMTP_CHECKER: &[Keyword] =
+    checker!(connects, word("helo_name", Meaning), block("host", Meaning, Context::Host));
+
+const DNS_CHECKER: &[Keyword] = checker!(connects, word("type", Meaning), word("name", Meaning));
+
+const MISC_CHECKER: &[Keyword] = checker!(
+    runs,
+    word("misc_path", Meaning),
+    word("misc_timeout", Meaning),
+    word("misc_dynamic", Meaning),
+    word("user", Meaning),
+);
+
+const UDP_CHECKER: &[Keyword] = checker!(
+    connects,
+    word("payload", Meaning),
+    word("require_reply", Meaning),
+    word("min_reply_length", Meaning),
+    word("max_reply_length", Meaning),
+);
+
+const FILE_CHECKER: &[Keyword] = &[
+    word("track_file", Meaning),
+    word("weight", Differs("with weight 0 `reverse` has no effect")),
+    word("alpha", Meaning),
 ];
+
+const BFD_CHECKER: &[Keyword] = &[word("name", Meaning), word("alpha", Meaning)];
 
 const URL: &[Keyword] = &[
-    word("path", Inside),
-    word("digest", Inside),
-    word("status_code", Inside),
-    word("virtualhost", Inside),
-    word("regex", Inside),
-    word("regex_no_match", Inside),
-    word("regex_options", Inside),
-    word("regex_stack", Inside),
-    word("regex_min_offset", Inside),
-    word("regex_max_offset", Inside),
-    word("tls_compliant", Inside),
+    word("path", Meaning),
+    word("digest", Meaning),
+    word("status_code", Meaning),
+    word("virtualhost", Meaning),
+    word("regex", Differs("without look-around and back references")),
+    word("regex_no_match", Meaning),
+    word("regex_options", Differs("caseless, multiline, dotall, extended and ungreedy count")),
+    word("regex_stack", NotNeeded),
+    word("regex_min_offset", Differs("the expression may match anywhere in the body")),
+    word("regex_max_offset", Differs("the expression may match anywhere in the body")),
+    word(
+        "tls_compliant",
+        Instead("a connection that ends without a TLS close is taken as it is by keepalived 2.2.7 too"),
+    ),
 ];
 
 const HOST: &[Keyword] = &[
-    word("connect_ip", Inside),
-    word("connect_port", Inside),
-    word("bindto", Inside),
-    word("bind_port", Inside),
-    word("bind_if", Inside),
-    word("connect_timeout", Inside),
-    word("fwmark", Inside),
+    word("connect_ip", Meaning),
+    word("connect_port", Meaning),
+    word("bindto", Meaning),
+    word("bind_port", Meaning),
+    word("bind_if", Meaning),
+    word("connect_timeout", Meaning),
+    word("fwmark", Meaning),
 ];
 
 #[cfg(test)]
@@ -664,6 +769,8 @@ mod tests {
             Context::VirtualServer,
             Context::RealServer,
             Context::Checker,
+            Context::HttpChecker,
+            Context::UdpChecker,
             Context::Url,
             Context::Bfd,
         ];

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::LoadOptions;
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, Model};
-use crate::ready::{Command, Dial, Effect, Pace, Probe, User};
+use crate::ready::{Command, Credentials, Dial, Effect, Pace, Probe, User};
 use crate::written::{Statement, Word};
 
 mod addresses;
@@ -24,6 +24,7 @@ mod objects;
 mod process;
 mod routes;
 mod rules;
+mod server;
 mod shown;
 mod statics;
 mod trackers;
@@ -54,6 +55,13 @@ pub(super) struct Lower<'a> {
     reported_user: bool,
     /// Names of `track_group`s that have members.
     track_groups: HashSet<String>,
+    /// Virtual servers and their groups, in the order they were written.
+    services: Vec<server::Service>,
+    server_groups: Vec<server::Group>,
+    /// Names of tracked files that checkers read.
+    checker_files: HashSet<String>,
+    /// The top-level block `SSL`.
+    ssl_credentials: Credentials,
     /// Preferences for rules without one: IPv4, IPv6.
     next_preference: [u32; 2],
 }
@@ -100,6 +108,10 @@ pub(super) fn lower(
         groups: HashMap::new(),
         reported_user: false,
         track_groups: HashSet::new(),
+        services: Vec::new(),
+        server_groups: Vec::new(),
+        checker_files: HashSet::new(),
+        ssl_credentials: Credentials::default(),
         next_preference: [FIRST_PREFERENCE; 2],
     };
     for statement in statements {
@@ -110,6 +122,7 @@ pub(super) fn lower(
             }
             "interface_up_down_delays" => lower.link_delays(statement),
             "garp_group" => lower.garp_group(statement),
+            "SSL" => lower.ssl(statement),
             _ => {}
         }
     }
@@ -129,6 +142,8 @@ pub(super) fn lower(
         match statement.keyword() {
             "vrrp_instance" => lower.vrrp_instance(statement),
             "vrrp_sync_group" => lower.vrrp_sync_group(statement),
+            "virtual_server" => lower.virtual_server(statement),
+            "virtual_server_group" => lower.virtual_server_group(statement),
             "static_ipaddress" => lower.static_addresses(statement),
             "static_routes" => {
                 let routes = lower.routes(statement, true);
@@ -143,6 +158,7 @@ pub(super) fn lower(
     }
     lower.finish_track_groups();
     lower.finish_groups();
+    lower.finish_services();
 }
 
 impl Lower<'_> {

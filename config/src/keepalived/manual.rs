@@ -25,45 +25,41 @@ Any other word is unknown: a warning at its place, with the word that was probab
 pub(crate) fn page() -> String {
     let mut text = HEAD.to_owned();
     let mut done = Vec::new();
-    section(&mut text, &mut done, Context::Top, "Top level", Status::Meaning);
+    section(&mut text, &mut done, Context::Top, "Top level");
     for (title, words) in keywords::line::SECTIONS {
-        table(&mut text, title, words, Status::Meaning);
+        table(&mut text, title, words);
     }
     text
 }
 
 /// A table of one context, then those of the blocks in it. A block that is known already is left out.
-fn section(text: &mut String, done: &mut Vec<Context>, context: Context, title: &str, outer: Status) {
+fn section(text: &mut String, done: &mut Vec<Context>, context: Context, title: &str) {
     let keywords = keywords::table(context);
     if keywords.is_empty() || done.contains(&context) {
         return;
     }
     done.push(context);
-    table(text, title, keywords, outer);
+    table(text, title, keywords);
     for keyword in keywords {
         if let Some(inside) = keyword.block {
             let title = title_of(keyword.name, inside);
-            section(text, done, inside, &title, status(keyword, outer));
+            section(text, done, inside, &title);
         }
     }
 }
 
-fn table(text: &mut String, title: &str, keywords: &[Keyword], outer: Status) {
+fn table(text: &mut String, title: &str, keywords: &[Keyword]) {
     let _ = write!(text, "\n## {title}\n\n| keyword | here | |\n|---|---|---|\n");
     for keyword in keywords {
-        let (here, remark) = told(status(keyword, outer));
+        let (here, remark) = told(keyword.status);
         let _ = writeln!(text, "| `{}` | {here} | {remark} |", keyword.name);
     }
 }
 
-/// What stands in a block without a meaning has none either.
-fn status(keyword: &Keyword, outer: Status) -> Status {
-    if keyword.status == Status::Inside { outer } else { keyword.status }
-}
-
 fn title_of(name: &str, inside: Context) -> String {
     match inside {
-        Context::Checker => "Checkers (`TCP_CHECK`, `HTTP_GET`, and so on)".to_owned(),
+        Context::Checker => "`TCP_CHECK`, `PING_CHECK`".to_owned(),
+        Context::HttpChecker => "`HTTP_GET`, `SSL_GET`".to_owned(),
         Context::TrackFile => "`track_file`".to_owned(),
         _ => format!("`{name}`"),
     }
@@ -72,13 +68,12 @@ fn title_of(name: &str, inside: Context) -> String {
 fn told(status: Status) -> (&'static str, &'static str) {
     const ACCEPTED: &str = "accepted without effect";
     match status {
-        Status::Meaning | Status::Inside => ("supported", ""),
+        Status::Meaning => ("supported", ""),
         Status::Differs(how) => ("supported with a difference", how),
         Status::NotNeeded => {
             (ACCEPTED, "it sets keepalived's own processes, files or buffers; vipd does without it")
         }
         Status::Instead(instead) | Status::Later(instead) => (ACCEPTED, instead),
-        Status::Forwarder => (ACCEPTED, "load balancing is the forwarder's: write a `[[listener]]` in TOML"),
         Status::Refused(why) => ("refused", why),
     }
 }

@@ -215,7 +215,7 @@ pub(super) fn keep_meaning(
         let at = statement.whole();
         let name = keyword.name;
         match keyword.status {
-            Status::Meaning | Status::Differs(_) | Status::Inside => {}
+            Status::Meaning | Status::Differs(_) => {}
             Status::Instead(instead) => diagnostics.push(
                 Diagnostic::notice("not-needed", &at, format!("`{name}` has no effect here")).help(instead),
             ),
@@ -228,14 +228,6 @@ pub(super) fn keep_meaning(
             Status::Later(instead) => diagnostics.push(
                 Diagnostic::warning("not-supported-yet", &at, format!("`{name}` is not supported yet"))
                     .help(instead),
-            ),
-            Status::Forwarder => diagnostics.push(
-                Diagnostic::warning(
-                    "load-balancing",
-                    &at,
-                    format!("`{name}` is keepalived's load balancing, which is not taken over"),
-                )
-                .help("vipd's embedded forwarder does this work: write a `[[listener]]` in TOML"),
             ),
         }
         match (keyword.block, statement.block.take()) {
@@ -274,7 +266,7 @@ fn words_behind(statement: &Statement, diagnostics: &mut Diagnostics) {
     );
 }
 
-/// Programs that virtual servers run. Load balancing itself has no meaning here.
+/// Programs that virtual servers run, those of servers that are left out among them.
 pub(super) fn checker_scripts(statements: &[Statement]) -> Vec<PathBuf> {
     const SCRIPTS: [&str; 5] = ["misc_path", "notify_up", "notify_down", "quorum_up", "quorum_down"];
     let mut programs = Vec::new();

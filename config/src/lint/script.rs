@@ -33,7 +33,13 @@ pub(super) fn judge(host: &Host, diagnostics: &mut Diagnostics) {
     let fifos = config.fifos.iter().filter_map(|fifo| fifo.script.as_deref());
     let process =
         [&config.process.startup, &config.process.shutdown].into_iter().filter_map(Option::as_deref);
-    for command in told.chain(fifos).chain(process) {
+    let backends =
+        config.listeners.iter().flat_map(|listener| &listener.backends).map(|backend| &backend.policy);
+    let of_backends = backends.flat_map(|policy| [&policy.notify_up, &policy.notify_down]);
+    let quorums = config.listeners.iter().filter_map(|listener| listener.policy.quorum.as_ref());
+    let of_servers = of_backends.chain(quorums.flat_map(|quorum| [&quorum.up, &quorum.down]));
+    let of_servers = of_servers.filter_map(|command| command.as_deref());
+    for command in told.chain(fifos).chain(process).chain(of_servers) {
         needs_shell(command, diagnostics);
     }
 }

@@ -102,7 +102,7 @@ impl Default for Policy {
 }
 
 /// What is carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Protocol {
     /// Streams.
     Tcp,

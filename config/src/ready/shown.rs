@@ -61,6 +61,8 @@ pub struct Shown {
     pub vrrp_fifo: Option<PathBuf>,
     /// Instances that were written, those that cannot run among them.
     pub instances: usize,
+    /// Virtual servers that were written, those that are left out among them.
+    pub virtual_servers: usize,
     /// Programs of `virtual_server`: its checks, and those that are told of changes.
     pub checker_scripts: Vec<PathBuf>,
     /// `nftables` was written.
@@ -99,6 +101,7 @@ impl Default for Shown {
             smtp_alert: [None; 3],
             vrrp_fifo: None,
             instances: 0,
+            virtual_servers: 0,
             checker_scripts: Vec::new(),
             nftables: false,
             vmac_prefix: None,

@@ -61,6 +61,7 @@ impl Door<'_> {
             instances: self.instances(&mut table),
             discovered,
             policy: self.policy(&mut table),
+            optional: false,
         };
         self.finish(table);
         self.model.listeners.push(listener);

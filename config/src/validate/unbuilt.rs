@@ -1,10 +1,40 @@
 //! What the configuration can say and the forwarder cannot do yet: refused, so that no key is without effect.
 
+use std::collections::{BTreeSet, HashSet};
+
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ready::{
     Backend, BackendPolicy, Balance, Beside, Check, Config, Dial, Expect, FileExpect, HttpExpect, HttpProbe,
     HttpSubject, HttpVersion, Listener, Matching, Mode, NoBackend, Pace, Place, Policy, Probe, Protocol,
 };
+
+/// Leaves out what is not there yet of `optional` listeners, with a warning, and the checks that they alone use.
+pub(crate) fn leave_out(config: &mut Config, optional: &HashSet<String>, diagnostics: &mut Diagnostics) {
+    let mut checks = HashSet::new();
+    let all = &config.checks;
+    config.listeners.retain(|listener| {
+        let own = listener.backends.iter().flat_map(|backend| &backend.checks);
+        let own: HashSet<&str> = own.map(String::as_str).collect();
+        let of_checks = all.iter().filter(|check| own.contains(check.name.as_str())).flat_map(of_check);
+        let of_backends = listener.backends.iter().flat_map(of_backend);
+        let keys: BTreeSet<_> =
+            of_listener(listener).into_iter().chain(of_backends).chain(of_checks).collect();
+        if keys.is_empty() || !optional.contains(&listener.name) {
+            return true;
+        }
+        let keys: Vec<_> = keys.into_iter().collect();
+        let at = Location { place: listener.place.clone(), length: 1 };
+        let message = format!("virtual server {} is left out", listener.name);
+        let help = format!("`{}` cannot be done yet", keys.join("`, `"));
+        diagnostics.push(Diagnostic::warning("virtual-server-left-out", &at, message).help(help));
+        checks.extend(own.into_iter().map(str::to_owned));
+        false
+    });
+    for name in config.used_checks() {
+        checks.remove(&name);
+    }
+    config.checks.retain(|check| !checks.contains(&check.name));
+}
 
 /// Refuses what is not there yet.
 pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {

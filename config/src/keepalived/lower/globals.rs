@@ -34,6 +34,8 @@ pub(super) struct Globals {
     pub owner_ignores_adverts: Option<bool>,
     pub smtp_alert: Option<bool>,
     pub smtp_alert_vrrp: Option<bool>,
+    /// `lvs_timeouts tcp`.
+    pub lvs_tcp_timeout: Option<Duration>,
     pub pending: Pending,
     fifos: [PendingFifo; 2],
     /// Names of routing tables and the like.
@@ -119,6 +121,7 @@ impl Default for Globals {
             owner_ignores_adverts: None,
             smtp_alert: None,
             smtp_alert_vrrp: None,
+            lvs_tcp_timeout: None,
             pending: Pending::default(),
             fifos: Default::default(),
             iproute: Iproute::default(),
@@ -218,6 +221,7 @@ impl Lower<'_> {
                 self.globals.owner_ignores_adverts = self.boolean(statement).map(|b| b.value);
             }
             "include_check" => {}
+            "lvs_timeouts" => self.lvs_timeouts(statement),
             other => {
                 let known = self.process_word(statement);
                 debug_assert!(known, "no meaning for {other}");
@@ -296,6 +300,35 @@ impl Lower<'_> {
             _ => garp.lower_repeat = Some(number),
         }
         true
+    }
+
+    /// `tcp SECONDS`, `tcpfin SECONDS`, `udp SECONDS`, in any order.
+    fn lvs_timeouts(&mut self, statement: &Statement) {
+        const MOST: i64 = 31 * 86_400;
+        if statement.parameter().is_none() {
+            let finding =
+                Diagnostic::warning("missing-value", statement.at(), "`lvs_timeouts` without a value");
+            self.diagnostics.push(finding.expected("`tcp SECONDS`").help(IGNORED));
+        }
+        let mut words = statement.parameters().iter();
+        while let Some(word) = words.next() {
+            if !matches!(word.text.as_str(), "tcp" | "tcpfin" | "udp") {
+                self.invalid(word, "`tcp`, `tcpfin` or `udp`", "the word is ignored");
+                continue;
+            }
+            let Some(value) = words.next() else {
+                let message = format!("`{}` without a value", word.text);
+                let finding = Diagnostic::warning("missing-value", &word.at, message);
+                self.diagnostics.push(finding.expected("seconds").help("it is ignored"));
+                continue;
+            };
+            let seconds = self.number(value, 0..=MOST, Rest::Refused, "it is ignored");
+            let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            if word.text == "tcp" {
+                let seconds = seconds.filter(|seconds| *seconds > 0);
+                self.globals.lvs_tcp_timeout = seconds.map(Duration::from_secs);
+            }
+        }
     }
 
     fn fifo(&mut self, statement: &Statement) {

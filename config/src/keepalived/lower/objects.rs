@@ -13,7 +13,7 @@ use super::{Kind, Lower, Tracked, check, inside, located};
 const IGNORED: &str = "the line is ignored";
 
 /// How often a tracked file is read. keepalived is told by the kernel; reading a small file is cheap.
-const FILE_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const FILE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often processes are counted. keepalived is told by the kernel.
 const PROCESS_INTERVAL: Duration = Duration::from_millis(500);

@@ -152,7 +152,7 @@ impl From<Kind> for Entry {
     }
 }
 
-fn weight_of(effect: Effect) -> (i16, bool) {
+pub(super) fn weight_of(effect: Effect) -> (i16, bool) {
     match effect {
         Effect::Fault { reverse } => (0, reverse),
         Effect::Weight { weight, reverse } | Effect::Value { weight, reverse } => (weight, reverse),

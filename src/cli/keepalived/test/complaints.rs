@@ -6,7 +6,7 @@ use super::super::exit;
 
 /// Warnings that keepalived 2.2.7 does not have: they are shown, but a file that it is content with still passes
 /// (`ExecStartPre=keepalived -t`). Each with what keepalived does instead.
-const NOT_KEEPALIVEDS: [(&str, &str); 28] = [
+const NOT_KEEPALIVEDS: [(&str, &str); 37] = [
     ("address-in-two-instances", "it does not compare the addresses of instances"),
     ("authentication-without-type", "it takes no password without a type, silently"),
     ("condition-without-id", "it drops the line silently"),
@@ -14,15 +14,20 @@ const NOT_KEEPALIVEDS: [(&str, &str); 28] = [
     ("fault-without-peer", "it was asked to wait in FAULT"),
     ("fifo-script-without-fifo", "it drops the script silently"),
     ("include-missing", "it names the file and goes on; with -e or `include_check` it complains"),
-    // Its own complaints about virtual servers (protocol, scheduler, ports) are missing here for the same reason.
     ("link-local-neighbor", "it runs the session, which stays down"),
-    ("load-balancing", "it does that work; vipd leaves it to its own forwarder"),
+    ("large-weight", "it knows larger weights"),
+    ("lvs-forwarding", "it leaves the forwarding to the kernel"),
+    ("lvs-scheduler", "it has the schedulers of the kernel"),
+    ("netmask-with-gaps", "it takes any mask"),
     ("no-members", "it drops the group silently"),
     ("not-supported-yet", "it supports the word"),
     ("not-tracked", "it drops the track group of an address silently"),
     ("not-utf-8", "bytes are bytes"),
+    ("no-such-group", "it says so in its log"),
     ("peer-is-self", "it does not compare them"),
     ("peer-is-virtual", "it does not compare them"),
+    ("regex", "it has another kind of expressions, and says what is wrong with one in its log"),
+    ("regex-options", "it has more of them"),
     ("repeated", "the last one counts, silently"),
     ("script-insecure", "it says so in its log; of tracked scripts the test complains by itself"),
     ("script-missing", "it drops the script silently; of tracked scripts the test complains by itself"),
@@ -32,8 +37,11 @@ const NOT_KEEPALIVEDS: [(&str, &str); 28] = [
     ("unknown-instance", "it drops the member silently"),
     ("unknown-notify-user", "it drops the script silently"),
     ("unquoted-arguments", "it drops them silently"),
+    ("file-check-reverse", "it takes the word"),
     ("virtual-address-is-only-address", "it does not look at the networks of the host"),
     ("virtual-address-outside", "it does not look at the networks of the host"),
+    ("virtual-server-left-out", "it leaves the work to the kernel"),
+    ("virtual-server-twice", "it does not compare them"),
     ("words-behind", "it drops them silently"),
     ("zero-byte", "it reads the line up to there"),
 ];

@@ -1,5 +1,6 @@
 //! What keepalived's test says of scripts, when all is read.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use config::ready::{Command, Config, Place, Probe};
@@ -31,7 +32,10 @@ pub fn complaints(config: &Config, without_vrrp: bool) -> (String, u8) {
     }
     let mut disabled = String::new();
     let mut tracked = false;
-    for check in &config.checks {
+    // Of checkers it says so in its log alone.
+    let of_servers: HashSet<&String> =
+        config.listeners.iter().flat_map(|l| &l.backends).flat_map(|backend| &backend.checks).collect();
+    for check in config.checks.iter().filter(|check| !of_servers.contains(&check.name)) {
         let Probe::Script(command) = &check.probe else { continue };
         let why = match verdict_on(command, &config.process) {
             Verdict::Missing => "since not found/accessible",
