@@ -59,6 +59,10 @@ pub struct Options {
     pub leave_everything: bool,
     /// What is written of BFD is left out (`-B`).
     pub without_bfd: bool,
+    /// What is written of instances, and what is static, is left out (`-C`).
+    pub without_vrrp: bool,
+    /// Virtual servers are left out (`-P`).
+    pub without_checkers: bool,
     /// The data dump goes to the log at the start (`-d`).
     pub dump: bool,
     /// For `@ID` lines and `${_INSTANCE}`.
@@ -83,6 +87,14 @@ impl Options {
                 Arc::make_mut(instance).track_bfd.clear();
             }
             config.sync_groups.iter_mut().for_each(|group| group.track_bfd.clear());
+        }
+        if let Some(config) = &mut loaded.config {
+            if self.without_vrrp {
+                config.leave_out_vrrp();
+            }
+            if self.without_checkers {
+                config.leave_out_listeners();
+            }
         }
         loaded
     }
@@ -207,7 +219,7 @@ pub fn run(options: Options) -> ExitCode {
             return ExitCode::from(exit::CANNOT_START);
         }
     };
-    let checkers = loaded.diagnostics.iter().any(|finding| finding.code == "load-balancing");
+    let checkers = config.shown.virtual_servers > 0 && !options.without_checkers;
     // The text of every file hangs on them.
     drop(loaded.diagnostics);
     memory::give_back();

@@ -44,6 +44,8 @@ struct Wanted {
     dump: bool,
     all_config: bool,
     without_bfd: bool,
+    without_vrrp: bool,
+    without_checkers: bool,
     leave_everything: bool,
     umask: Option<u32>,
     namespace: Option<String>,
@@ -74,9 +76,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if last(Name::Genhash).is_some() {
         return refuse("There is no genhash in vipd");
     }
-    if last(Name::OnlyCheckers).is_some() && last(Name::OnlyVrrp).is_none() {
-        return refuse("vipd has no virtual servers to check: with --check alone there is nothing to run");
-    }
     if !line.unexpected.is_empty() {
         println!("Unexpected argument(s): {} ", line.unexpected.join(" "));
     }
@@ -106,6 +105,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         dump: last(Name::DumpConf).is_some(),
         all_config: last(Name::AllConfig).is_some(),
         without_bfd: last(Name::NoBfd).is_some(),
+        // Both together are everything.
+        without_vrrp: last(Name::OnlyCheckers).is_some() && last(Name::OnlyVrrp).is_none(),
+        without_checkers: last(Name::OnlyVrrp).is_some() && last(Name::OnlyCheckers).is_none(),
         leave_everything: last(Name::LeaveEverything).is_some(),
         umask,
         namespace,
@@ -259,6 +261,8 @@ fn start(wanted: Wanted, given: &[Given]) -> ExitCode {
         namespace: wanted.namespace,
         leave_everything: wanted.leave_everything,
         without_bfd: wanted.without_bfd,
+        without_vrrp: wanted.without_vrrp,
+        without_checkers: wanted.without_checkers,
         dump: wanted.dump,
         config_id: wanted.config_id,
         front: Front::Keepalived,

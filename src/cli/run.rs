@@ -77,6 +77,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         namespace: None,
         leave_everything: false,
         without_bfd: false,
+        without_vrrp: false,
+        without_checkers: false,
         dump: false,
         config_id: arguments.config_id,
         front: Front::Vipd,
