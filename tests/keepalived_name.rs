@@ -135,10 +135,10 @@ fn a_test_gives_0_for_a_good_file_5_for_complaints_and_2_for_a_missing_parameter
     let (code, text) = test(&without_interface);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("(FILE: Line 3) "), "{text}");
-    let served = "virtual_server 10.99.0.1 80 {\n}\n";
+    let served = "virtual_server 10.99.0.1 80 {\n lb_algo rr\n lb_kind NAT\n protocol SCTP\n real_server 10.99.0.2 80 {\n }\n}\n";
     let (code, text) = test(served);
     assert_eq!(code, Some(0), "what keepalived knows and vipd leaves out is no complaint: {text}");
-    assert!(text.contains("virtual_server"), "but it is said: {text}");
+    assert!(text.contains("virtual server 10.99.0.1:80 is left out"), "but it is said: {text}");
     let (code, text) = test(&format!("fooword bar\n{good}"));
     assert_eq!(code, Some(5), "{text}");
     assert!(text.contains("(FILE: Line 1) ") && text.contains("fooword"), "{text}");
