@@ -92,6 +92,8 @@ impl Process {
     pub fn kill_family(&mut self) {
         while !self.family().is_empty() || self.ended().is_none() {
             self.signal_family(Signal::SIGKILL);
+            // A program may have overwritten the mark in its environment.
+            self.signal(Signal::SIGKILL);
             // The kernel needs a moment to bury them.
             thread::sleep(Duration::from_micros(200));
         }

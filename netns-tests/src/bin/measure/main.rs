@@ -14,6 +14,7 @@ mod failover;
 mod figures;
 mod flood;
 mod machine;
+mod proxy;
 mod scale;
 
 use std::io::Write as _;
@@ -38,13 +39,14 @@ struct Options {
 type Measurement = fn(usize) -> Section;
 
 /// In the order of the output.
-const MEASUREMENTS: [(&str, Measurement); 6] = [
+const MEASUREMENTS: [(&str, Measurement); 7] = [
     ("failover", failover::failover),
     ("announce", failover::announcements),
     ("load", busy::measure),
     ("corpus", corpus::measure),
     ("flood", flood::measure),
     ("scale", scale::measure),
+    ("forwarder", proxy::measure),
 ];
 
 const BOTH: [Kind; 2] = [Kind::Vipd, Kind::Keepalived];
