@@ -153,6 +153,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     let settings = [
         ("control.socket", before.control.socket == after.control.socket),
         ("control.metrics", before.control.metrics == after.control.metrics),
+        ("control.web", before.control.web == after.control.web),
         ("engine.realtime_priority", old.realtime_priority == new.realtime_priority),
         ("engine.lock_memory", old.lock_memory == new.lock_memory),
         ("engine.nice", old.nice == new.nice),

@@ -24,7 +24,7 @@ use crate::forward::Forward;
 use crate::forward::sessions::Sessions;
 use crate::hold;
 use crate::notify::Notifier;
-use crate::observe::control::{Control, ControlError, ControlHandler};
+use crate::observe::control::{Addresses, Control, ControlError, ControlHandler};
 use crate::observe::event::{Event, EventSender, Kind};
 use crate::observe::explain;
 use crate::observe::history::History;
@@ -186,10 +186,8 @@ impl Shared {
     /// knows nothing of it.
     pub fn open_control(self: &Arc<Self>, config: &Config) -> Result<Option<Control>, ControlError> {
         let socket = self.options.control_socket.as_ref().unwrap_or(&config.control.socket);
-        match (
-            Control::start(socket, config.control.metrics, self.clone(), self.history.clone()),
-            self.options.front,
-        ) {
+        let addresses = Addresses { metrics: config.control.metrics, web: config.control.web };
+        match (Control::start(socket, addresses, self.clone(), self.history.clone()), self.options.front) {
             (Ok(control), _) => Ok(Some(control)),
             (Err(error), Front::Vipd) => Err(error),
             (Err(error), Front::Keepalived) => {

@@ -1,6 +1,7 @@
 //! The control socket: HTTP over a Unix socket, answers in JSON.
 //!
 //! `GET /v1/status`, `GET /v1/events?since=N&follow=true`, `GET /metrics`, `GET /healthz`, `GET /v1/plan`, `POST /v1/reload`,
+//! `GET /` (the web page, see [`super::web`]),
 //! `POST /v1/stop`, `GET /v1/sessions?listener=&backend=&client=`, `POST /v1/sessions/close` with the same conditions. Whoever may open the socket (mode 0660) may do all of that. An error is an object with
 //! `error`, what happened, and `help`, what to do.
 
@@ -18,15 +19,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -34,6 +36,7 @@ use tracing::{debug, warn};
 use super::history::History;
 use super::metrics;
 use super::status::{SessionFilter, SessionStatus, Status};
+use super::web::{self, Connections, Live};
 
 /// A request waits this long for the rest of the daemon.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -89,6 +92,14 @@ pub enum ControlError {
         /// What to do.
         help: &'static str,
     },
+    /// The address for the web page cannot be bound.
+    #[error("cannot serve the web page on {address}: {source}; choose another address ([control] web)")]
+    Web {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The address for metrics cannot be bound.
     #[error("cannot serve metrics on {address}: {source}; choose another address ([control] metrics)")]
     Metrics {
@@ -120,6 +131,7 @@ pub struct Done {
 pub struct Control {
     socket: PathBuf,
     metrics: Option<SocketAddr>,
+    web: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -131,37 +143,53 @@ struct Shared {
     stopping: watch::Receiver<bool>,
 }
 
+/// TCP addresses beside the control socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses {
+    /// For metrics alone.
+    pub metrics: Option<SocketAddr>,
+    /// For the web page.
+    pub web: Option<SocketAddr>,
+}
+
 impl Control {
-    /// Opens the socket (its directory is made, a stale one is removed) and, if asked for, an address for
-    /// metrics alone.
+    /// Opens the socket (its directory is made, a stale one is removed) and, if asked for, addresses for metrics
+    /// and for the web page.
     ///
     /// # Errors
     ///
     /// Another daemon answers there, or the path or address cannot be had.
     pub fn start(
         socket: &Path,
-        metrics: Option<SocketAddr>,
+        addresses: Addresses,
         handler: Arc<dyn ControlHandler>,
         history: Arc<History>,
     ) -> Result<Self, ControlError> {
         let listener = open(socket)?;
         // From here on the socket is ours, and is removed when this is dropped.
         let (stop, stopping) = watch::channel(false);
+        let live = Live::new(handler.clone(), history.clone());
         let shared = Shared { handler, history, stopping };
-        let serving = axum::serve(listener, routes(shared.clone()));
-        let mut control = Self { socket: socket.to_owned(), metrics: None, stop, tasks: Vec::new() };
+        let page = web::routes(live.clone(), shared.stopping.clone());
+        let serving = axum::serve(listener, routes(shared.clone(), page));
+        let mut control =
+            Self { socket: socket.to_owned(), metrics: None, web: None, stop, tasks: Vec::new() };
         control.serve(serving.with_graceful_shutdown(stopped(shared.stopping.clone())).into_future());
-        if let Some(address) = metrics {
-            let listener =
-                bind_metrics(address).map_err(|source| ControlError::Metrics { address, source })?;
+        if let Some(address) = addresses.web {
+            let listener = web::bind(address).map_err(|source| ControlError::Web { address, source })?;
+            control.web = listener.local_addr().ok();
+            let routes = web::on_tcp(live, shared.stopping.clone());
+            control.serve(web::serve(listener, routes, Connections::default(), shared.stopping.clone()));
+        }
+        if let Some(address) = addresses.metrics {
+            let listener = web::bind(address).map_err(|source| ControlError::Metrics { address, source })?;
             control.metrics = listener.local_addr().ok();
             let routes = axum::Router::new()
                 .route("/metrics", get(serve_metrics))
                 .fallback(nothing_here)
                 .method_not_allowed_fallback(wrong_method)
                 .with_state(shared.clone());
-            let serving = axum::serve(listener, routes);
-            control.serve(serving.with_graceful_shutdown(stopped(shared.stopping)).into_future());
+            control.serve(web::serve(listener, routes, Connections::default(), shared.stopping));
         }
         Ok(control)
     }
@@ -177,6 +205,11 @@ impl Control {
     /// Where metrics are served beside the socket.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// Where the web page is served beside the socket.
+    pub fn web_address(&self) -> Option<SocketAddr> {
+        self.web
     }
 
     /// Removes the socket and ends what is under way.
@@ -210,12 +243,6 @@ impl Drop for Control {
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
-}
-
-fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
 }
 
 /// Binds the socket, under a lock on its directory: two daemons that start together do not take each other's
@@ -264,7 +291,7 @@ fn open(socket: &Path) -> Result<UnixListener, ControlError> {
     Ok(listener)
 }
 
-fn routes(shared: Shared) -> axum::Router {
+fn routes(shared: Shared, page: axum::Router<Shared>) -> axum::Router {
     axum::Router::new()
         .route("/v1/status", get(serve_status))
         .route("/v1/events", get(serve_events))
@@ -275,9 +302,34 @@ fn routes(shared: Shared) -> axum::Router {
         .route("/v1/stop", post(serve_stop))
         .route("/metrics", get(serve_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
+        .merge(page)
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(no_strange_page))
         .with_state(shared)
+}
+
+/// A browser may be led here through a forwarded port (`ssh -L`), and then any page that it shows could have it
+/// send a POST. Browsers say which page that is; programs say nothing.
+async fn no_strange_page(request: Request, next: Next) -> Response {
+    match strange_page(&request) {
+        Some(origin) => problem(
+            StatusCode::FORBIDDEN,
+            format!("a page of {origin} may not change anything here"),
+            "use the command line, or this daemon's own page",
+        ),
+        None => next.run(request).await,
+    }
+}
+
+/// Who asks for a change, if it is a page that is not ours.
+fn strange_page(request: &Request) -> Option<String> {
+    let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let origin = header(header::ORIGIN)?;
+    let host = header(header::HOST).unwrap_or_default();
+    let ours = origin.strip_prefix("http://") == Some(host) && web::is_this_host(host);
+    let changes = ![Method::GET, Method::HEAD].contains(request.method());
+    (changes && !ours).then(|| origin.to_owned())
 }
 
 fn problem(code: StatusCode, error: impl Into<String>, help: &str) -> Response {
@@ -288,7 +340,7 @@ async fn nothing_here(uri: axum::http::Uri) -> Response {
     problem(
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
-        "there are /v1/status, /v1/sessions, /v1/sessions/close, /v1/events, /v1/plan, /v1/reload, /v1/stop, /metrics and /healthz",
+        "there are / (the web page), /v1/status, /v1/sessions, /v1/sessions/close, /v1/events, /v1/plan, /v1/reload, /v1/stop, /metrics and /healthz",
     )
 }
 

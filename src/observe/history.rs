@@ -76,7 +76,18 @@ impl History {
         self.kept().after(number)
     }
 
-    /// The same, and from then on every new one.
+    /// The newest so many, the oldest of them first.
+    pub fn last(&self, most: usize) -> Vec<Recorded> {
+        let kept = self.kept();
+        kept.events.iter().skip(kept.events.len().saturating_sub(most)).cloned().collect()
+    }
+
+    /// Every new one.
+    pub fn news(&self) -> broadcast::Receiver<Recorded> {
+        self.news.subscribe()
+    }
+
+    /// The same as [`since`](Self::since), and from then on every new one.
     pub fn follow(&self, number: u64) -> Follower<'_> {
         let kept = self.kept();
         let ready = kept.after(number).into();

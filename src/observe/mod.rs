@@ -11,6 +11,8 @@ pub mod metrics;
 pub mod render;
 #[cfg(test)]
 mod sample;
+pub mod sentence;
 pub mod status;
 pub mod tally;
+pub mod web;
 pub mod words;

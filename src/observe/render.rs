@@ -3,7 +3,7 @@
 //! Read at three in the morning: what is wrong is at the line where it belongs and in words, never in colour
 //! alone; what is well takes no room.
 
-mod forward;
+pub mod forward;
 
 use std::fmt::Write;
 use std::time::SystemTime;

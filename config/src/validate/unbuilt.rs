@@ -64,9 +64,6 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
     for page in &config.health_pages {
         say(&page.place, "health_page");
     }
-    if config.control.web.is_some() {
-        say(&Place { file: "".into(), line: 0, column: 0 }, "control.web");
-    }
 }
 
 /// `body_contains`.

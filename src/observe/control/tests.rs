@@ -76,8 +76,9 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("made/on/the/way/control.sock");
         let history = Arc::new(History::new(100));
-        let metrics = Some("127.0.0.1:0".parse().unwrap());
-        let control = Control::start(&socket, metrics, Arc::new(daemon), history.clone()).unwrap();
+        let any = Some("127.0.0.1:0".parse().unwrap());
+        let addresses = Addresses { metrics: any, web: any };
+        let control = Control::start(&socket, addresses, Arc::new(daemon), history.clone()).unwrap();
         Self { directory, socket, history, control }
     }
 
@@ -179,6 +180,42 @@ async fn sessions_are_asked_for_and_closed_by_conditions_of_any_spelling() {
 }
 
 #[tokio::test]
+async fn a_strange_page_in_a_browser_changes_nothing() {
+    let bench = Bench::new(Daemon::default());
+    for (headers, code) in [
+        ("origin: http://evil.example\r\nhost: localhost:9280", "403"),
+        // Its name was made to point here.
+        ("origin: http://evil.example:9280\r\nhost: evil.example:9280", "403"),
+        ("origin: null\r\nhost: localhost:9280", "403"),
+        ("origin: http://localhost:9280\r\nhost: localhost:9280", "200"),
+        ("host: vipd", "200"),
+    ] {
+        let mut stream = UnixStream::connect(&bench.socket).await.unwrap();
+        let request = format!("POST /v1/stop HTTP/1.1\r\n{headers}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{headers}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_on_the_socket_and_alone_on_its_address() {
+    let bench = Bench::new(Daemon::default());
+    let on_socket = bench.raw("GET /").await;
+    assert!(on_socket.starts_with("HTTP/1.1 200 ") && on_socket.contains("<h1>"), "{on_socket}");
+    let address = bench.control.web_address().unwrap();
+    for (path, code) in [("/", "200"), ("/v1/status", "404"), ("/v1/sessions", "404"), ("/metrics", "404")] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_refused_with_help() {
     let bench = Bench::new(Daemon::default());
     for (request, code, error) in [
@@ -232,8 +269,12 @@ async fn the_socket_is_for_owner_and_group_and_goes_with_the_daemon() {
 #[tokio::test]
 async fn a_second_daemon_is_refused_and_the_first_keeps_its_socket() {
     let bench = Bench::new(Daemon::default());
-    let second =
-        Control::start(&bench.socket, None, Arc::new(Daemon::default()), Arc::new(History::default()));
+    let second = Control::start(
+        &bench.socket,
+        Addresses::default(),
+        Arc::new(Daemon::default()),
+        Arc::new(History::default()),
+    );
     let wanted = format!("another vipd answers on {}, pid {}: ", bench.socket.display(), std::process::id());
     let error = second.unwrap_err().to_string();
     assert!(error.starts_with(&wanted), "{error}");
@@ -248,7 +289,8 @@ async fn a_socket_that_was_left_behind_is_replaced() {
     let error = client::get_status(&socket).await.unwrap_err();
     assert!(matches!(error, ClientError::NobodyAnswers(_)), "{error}");
     let daemon = Arc::new(Daemon::default());
-    let control = Control::start(&socket, None, daemon, Arc::new(History::default())).unwrap();
+    let control =
+        Control::start(&socket, Addresses::default(), daemon, Arc::new(History::default())).unwrap();
     assert!(client::get_status(&socket).await.is_ok());
     drop(control);
     assert!(!socket.exists());
@@ -260,7 +302,8 @@ async fn a_file_in_the_place_of_the_socket_is_left_alone() {
     let socket = directory.path().join("control.sock");
     fs::write(&socket, "precious").unwrap();
     let daemon = Arc::new(Daemon::default());
-    let error = Control::start(&socket, None, daemon, Arc::new(History::default())).unwrap_err();
+    let error =
+        Control::start(&socket, Addresses::default(), daemon, Arc::new(History::default())).unwrap_err();
     assert!(matches!(error, ControlError::NoSocket(_)), "{error}");
     assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
 }
@@ -272,7 +315,13 @@ async fn a_metrics_address_in_use_is_refused_and_the_socket_is_not_left() {
     let socket = directory.path().join("control.sock");
     let address = taken.local_addr().unwrap();
     let daemon = Arc::new(Daemon::default());
-    let error = Control::start(&socket, Some(address), daemon, Arc::new(History::default())).unwrap_err();
+    let error = Control::start(
+        &socket,
+        Addresses { metrics: Some(address), web: None },
+        daemon,
+        Arc::new(History::default()),
+    )
+    .unwrap_err();
     let wanted = format!("cannot serve metrics on {address}: Address already in use");
     assert!(error.to_string().starts_with(&wanted), "{error}");
     assert!(!socket.exists());
