@@ -11,5 +11,6 @@ pub mod daemon;
 pub mod elect;
 pub mod forward;
 pub mod hold;
+mod netlink;
 pub mod notify;
 pub mod observe;

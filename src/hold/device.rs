@@ -11,9 +11,9 @@ use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
-use super::attributes::Attributes;
-use super::kernel::Kernel;
 use super::sysctl::{Sysctls, of_interface, write};
+use crate::netlink::attributes::Attributes;
+use crate::netlink::kernel::Kernel;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;

@@ -15,8 +15,9 @@ use std::net::IpAddr;
 use config::ready;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
-use super::kernel::Kernel;
-use super::nft::{Batch, Family, Table};
+use super::nft::{Batch, Table};
+use crate::netlink::kernel::Kernel;
+use crate::netlink::nft::Family;
 
 /// The firewall would not do what it is asked.
 #[derive(Debug, thiserror::Error)]

@@ -6,13 +6,11 @@
 //! Everything here belongs to the engine thread, but for the sending of requests, which may have to wait for
 //! a lock of the kernel (`courier`).
 
-mod attributes;
 mod courier;
 mod device;
 mod entry;
 mod error;
 mod firewall;
-mod kernel;
 mod links;
 mod news;
 mod nft;
@@ -22,7 +20,6 @@ mod rule;
 mod slow;
 mod sysctl;
 mod watch;
-mod worker;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;

@@ -7,51 +7,24 @@ use std::net::IpAddr;
 use config::ready;
 use nix::libc;
 
-use super::attributes::{Attributes, octets};
 use super::firewall::{OverBase, Silenced};
-use super::kernel::Kernel;
+use crate::netlink::attributes::{Attributes, octets};
+use crate::netlink::kernel::Kernel;
+use crate::netlink::nft::{
+    ACCEPT, CONCATENATED, DELSETELEM, DELTABLE, DROP, ELEMENT, Family, GOTO, HOOK_IN, HOOK_OUT, META_IIF,
+    META_L4PROTO, META_OIF, META_OIFKIND, NETWORK, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, NEWTABLE,
+    REGISTER_1, REGISTER_2, Requests, SET_CONSTANT, SET_MAP, TRANSPORT, TYPE_IPV4, TYPE_IPV6, VALUE, VERDICT,
+    addresses, equal, expression, lookup, mask, meta, payload, payload_to, translate,
+};
 
-const SUBSYSTEM: u16 = 10 << 8;
-const NEWTABLE: u16 = 0;
-const DELTABLE: u16 = 2;
-const NEWCHAIN: u16 = 3;
-const NEWRULE: u16 = 6;
-const NEWSET: u16 = 9;
-const NEWSETELEM: u16 = 12;
-const DELSETELEM: u16 = 14;
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-
-/// NFTA_LIST_ELEM.
-const ELEMENT: u16 = 1;
-/// NFTA_DATA_VALUE, NFTA_DATA_VERDICT.
-const VALUE: u16 = 1;
-const VERDICT: u16 = 2;
-const SET_CONSTANT: u32 = 2;
-const SET_MAP: u32 = 8;
-
-/// Numbers of `nft` for what a set holds: how the elements are shown.
-const TYPE_IPV4: u32 = 7;
-const TYPE_IPV6: u32 = 8;
 const TYPE_ETHERNET: u32 = 9;
 const TYPE_IFINDEX: u32 = 20;
 const TYPE_ICMPV6: u32 = 29;
-/// Two of them in one key.
-const CONCATENATED: u32 = 6;
 
-/// NFT_REG_1, NFT_REG_2 (16 octets each), and NFT_REG32_00 and 01, the first and the second four octets of NFT_REG_1.
-const REGISTER_1: u32 = 1;
-const REGISTER_2: u32 = 2;
+/// NFT_REG32_00 and 01, the first and the second four octets of NFT_REG_1.
 const REGISTER_1_0: u32 = 8;
 const REGISTER_1_1: u32 = 9;
 
-const DROP: u32 = 0;
-const ACCEPT: u32 = 1;
-/// NFT_GOTO.
-const GOTO: u32 = (-4_i32).cast_unsigned();
-
-const HOOK_IN: u32 = 1;
-const HOOK_OUT: u32 = 3;
 /// NF_ARP_IN.
 const HOOK_ARP_IN: u32 = 0;
 /// Of the sender's MAC in an ARP packet for Ethernet (RFC 826).
@@ -61,24 +34,6 @@ const MLD2_REPORT: u8 = 143;
 const ROUTER_SOLICITATION: u8 = 133;
 const NEIGHBOR_SOLICITATION: u8 = 135;
 const NEIGHBOR_ADVERTISEMENT: u8 = 136;
-
-/// Of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    Ip,
-    Arp,
-    Ip6,
-}
-
-impl Family {
-    fn number(self) -> u8 {
-        match self {
-            Self::Ip => 2,
-            Self::Arp => 3,
-            Self::Ip6 => 10,
-        }
-    }
-}
 
 /// What a table has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,37 +47,21 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Batch {
     options: ready::Firewall,
-    requests: Vec<(u16, u16, Family, Attributes)>,
+    requests: Requests,
     set_id: u32,
 }
 
 impl Batch {
     pub fn new(options: &ready::Firewall) -> Self {
-        Self { options: options.clone(), requests: Vec::new(), set_id: 0 }
+        Self { options: options.clone(), requests: Requests::default(), set_id: 0 }
     }
 
     pub fn send(self, kernel: &mut Kernel) -> io::Result<()> {
-        if self.requests.is_empty() {
-            return Ok(());
-        }
-        // `struct nfgenmsg`: family u8, version u8, resource id u16 in network order.
-        let bound = [0, 0, 0, 10];
-        let mut batch = Vec::new();
-        kernel.message(&mut batch, BATCH_BEGIN, 0, &bound, &Attributes::default());
-        for (kind, flags, family, attributes) in &self.requests {
-            kernel.message(&mut batch, SUBSYSTEM | kind, *flags, &[family.number(), 0, 0, 0], attributes);
-        }
-        kernel.message(&mut batch, BATCH_END, 0, &bound, &Attributes::default());
-        kernel.send_batch(&batch)
+        self.requests.send(kernel)
     }
 
     fn push(&mut self, kind: u16, flags: libc::c_int, family: Family, attributes: Attributes) {
-        self.requests.push((
-            kind,
-            u16::try_from(flags).expect("netlink has 16-bit flags"),
-            family,
-            attributes,
-        ));
+        self.requests.push(kind, flags, family, attributes);
     }
 
     fn named(&self) -> Attributes {
@@ -184,7 +123,7 @@ impl Batch {
         let (source, length, destination) = addresses(family);
         self.chain(family, "in", Some(HOOK_IN));
         match family {
-            Family::Ip | Family::Arp => self.set(family, "vips", TYPE_IPV4, 4, 0),
+            Family::Ip | Family::Arp | Family::Inet => self.set(family, "vips", TYPE_IPV4, 4, 0),
             Family::Ip6 => {
                 self.set(family, "vips", TYPE_IPV6, 16, 0);
                 self.set(family, "neighbor-discovery", TYPE_ICMPV6, 1, SET_CONSTANT);
@@ -343,61 +282,6 @@ fn in_host_order(has_data: bool) -> Vec<u8> {
         all.extend(one(1));
     }
     all
-}
-
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
-const META_IIF: u32 = 4;
-const META_OIF: u32 = 5;
-const META_L4PROTO: u32 = 16;
-const META_OIFKIND: u32 = 27;
-
-fn expression(name: &str, data: &Attributes) -> Attributes {
-    Attributes::default().text(1, name).nest(2, data)
-}
-
-/// Octets of a header into register 1.
-fn payload(base: u32, offset: u32, length: u32) -> Attributes {
-    payload_to(REGISTER_1, base, offset, length)
-}
-
-fn payload_to(register: u32, base: u32, offset: u32, length: u32) -> Attributes {
-    let data = Attributes::default().be32(1, register).be32(2, base).be32(3, offset).be32(4, length);
-    expression("payload", &data)
-}
-
-/// Offset and length of the source address in an IP header, offset of the destination.
-fn addresses(family: Family) -> (u32, u32, u32) {
-    if family == Family::Ip6 { (8, 16, 24) } else { (12, 4, 16) }
-}
-
-fn meta(key: u32, register: u32) -> Attributes {
-    expression("meta", &Attributes::default().be32(1, register).be32(2, key))
-}
-
-fn equal(register: u32, value: &[u8]) -> Attributes {
-    let value = Attributes::default().with(VALUE, value);
-    expression("cmp", &Attributes::default().be32(1, register).be32(2, 0).nest(3, &value))
-}
-
-fn mask(register: u32, mask: &[u8]) -> Attributes {
-    let length = u32::try_from(mask.len()).expect("a register has 16 octets");
-    let data = Attributes::default()
-        .be32(1, register)
-        .be32(2, register)
-        .be32(3, length)
-        .nest(4, &Attributes::default().with(VALUE, mask))
-        .nest(5, &Attributes::default().with(VALUE, &vec![0; mask.len()]));
-    expression("bitwise", &data)
-}
-
-fn lookup(set: &str, register: u32) -> Attributes {
-    expression("lookup", &Attributes::default().text(1, set).be32(2, register))
-}
-
-/// The value that a map has for a register, in its place.
-fn translate(map: &str, register: u32) -> Attributes {
-    expression("lookup", &Attributes::default().text(1, map).be32(2, register).be32(3, register))
 }
 
 fn icmpv6_type(kind: u8) -> Vec<Attributes> {

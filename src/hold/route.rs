@@ -12,10 +12,10 @@ use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::attributes::{Attributes, name, octets, raw};
 use super::entry::network;
 use super::links::Links;
 use super::request::finish;
+use crate::netlink::attributes::{Attributes, name, octets, raw};
 
 /// RT_SCOPE_NOWHERE: a route of any scope is removed.
 const ANY_SCOPE: u8 = 255;

@@ -5,8 +5,8 @@ use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage};
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleFlags, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::attributes::{name, octets, raw};
 use super::request::finish;
+use crate::netlink::attributes::{name, octets, raw};
 
 const FRA_DST: u16 = 1;
 const FRA_SRC: u16 = 2;

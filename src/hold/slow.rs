@@ -8,7 +8,7 @@ use config::ready;
 use super::Hold;
 use super::device::{Devices, MadeVmac, VmacError, VmacSpec};
 use super::firewall::{Firewall, FirewallError, OverBase, Silenced};
-use super::worker::Worker;
+use crate::netlink::worker::Worker;
 
 /// The threads.
 #[derive(Clone, Debug)]

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use rtnetlink::packet_core::DefaultNla;
 
 /// NLA_F_NESTED.
-const NESTED: u16 = 0x8000;
+pub(crate) const NESTED: u16 = 0x8000;
 
 /// A list of attributes under construction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes(Vec<u8>);
+pub(crate) struct Attributes(Vec<u8>);
 
 impl Attributes {
     pub fn put(&mut self, kind: u16, value: &[u8]) {
@@ -37,6 +37,11 @@ impl Attributes {
         self.with(kind, &value.to_be_bytes())
     }
 
+    /// As [`Attributes::be32`].
+    pub fn be64(self, kind: u16, value: u64) -> Self {
+        self.with(kind, &value.to_be_bytes())
+    }
+
     pub fn nest(self, kind: u16, inner: &Self) -> Self {
         self.with(kind | NESTED, &inner.0)
     }
@@ -46,12 +51,35 @@ impl Attributes {
     }
 }
 
+/// Kinds and values of a list of attributes, as far as it is well formed.
+pub(crate) fn read(octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    const KIND: u16 = 0x3fff;
+    let mut rest = octets;
+    std::iter::from_fn(move || {
+        let half = |at: usize| Some(u16::from_ne_bytes(rest.get(at..at + 2)?.try_into().ok()?));
+        let (length, kind) = (usize::from(half(0)?), half(2)? & KIND);
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// Without its final zero.
+pub(crate) fn as_text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}
+
+/// 0 if it is not eight octets.
+pub(crate) fn as_be64(value: &[u8]) -> u64 {
+    value.try_into().map_or(0, u64::from_be_bytes)
+}
+
 /// An attribute that goes to the kernel as it is.
-pub(super) fn raw(kind: u16, value: impl Into<Vec<u8>>) -> DefaultNla {
+pub(crate) fn raw(kind: u16, value: impl Into<Vec<u8>>) -> DefaultNla {
     DefaultNla::new(kind, value.into())
 }
 
-pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -59,7 +87,7 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// A name with its final zero.
-pub(super) fn name(text: &str) -> Vec<u8> {
+pub(crate) fn name(text: &str) -> Vec<u8> {
     let mut octets = text.as_bytes().to_vec();
     octets.push(0);
     octets

@@ -9,7 +9,7 @@ type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
 /// The way to the thread; it ends with the last clone.
 #[derive(Debug)]
-pub(super) struct Worker<S> {
+pub(crate) struct Worker<S> {
     jobs: mpsc::Sender<Job<S>>,
 }
 

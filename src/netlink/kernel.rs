@@ -1,6 +1,7 @@
 //! One netlink request after the other, each answered before the next: for threads that may wait.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use nix::libc;
 use rtnetlink::packet_core::{NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
@@ -14,7 +15,7 @@ const DATAGRAM: usize = 64 << 10;
 
 /// A socket that waits for its answers.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     socket: Socket,
     sequence: u32,
 }
@@ -50,6 +51,37 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// Asks for all there is of something; `each` gets the payload of one after the other.
+    pub fn dump(
+        &mut self,
+        kind: u16,
+        header: &[u8],
+        attributes: &Attributes,
+        mut each: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut request = Vec::new();
+        self.message(&mut request, kind, libc::NLM_F_DUMP as u16, header, attributes);
+        self.socket.send(&request, 0)?;
+        loop {
+            let mut datagram = Vec::with_capacity(DATAGRAM);
+            self.socket.recv(&mut datagram, 0)?;
+            for (kind, sequence, payload) in messages(&datagram) {
+                match kind {
+                    _ if sequence != self.sequence => {}
+                    NLMSG_ERROR => return result(payload),
+                    NLMSG_DONE => return Ok(()),
+                    _ => each(payload),
+                }
+            }
+        }
+    }
+
+    /// Room for a batch of this size; without the right to more it stays as it is.
+    pub fn make_room(&mut self, octets: usize) {
+        let borrowed = self.socket.as_fd();
+        let _ = nix::sys::socket::setsockopt(&borrowed, nix::sys::socket::sockopt::SndBufForce, &octets);
     }
 
     /// Sends messages that take effect together, or not at all; the first error is the answer.
