@@ -121,6 +121,7 @@ pub(crate) fn complete(
     };
     validate::leave_out(&mut config, &optional, diagnostics);
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
+    validate::ruled(&mut config, &optional, diagnostics);
     validate::not_yet(&config, diagnostics);
     config
 }

@@ -8,8 +8,10 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{Authentication, Config, Family, Instance, Transport, Version};
 
+mod ruled;
 mod unbuilt;
 
+pub(crate) use ruled::refuse as ruled;
 pub(crate) use unbuilt::{leave_out, refuse as not_yet};
 
 /// Names that must be unique, and names that must exist.

@@ -324,3 +324,47 @@ fn in_part(text: &str) -> (config::ready::Config, config::diagnostic::Diagnostic
     std::fs::write(&path, text).unwrap();
     config::load_in_part(&[&path], &options())
 }
+
+/// What is said of a listener that cannot be carried as it is written.
+fn said_of_listener(text: &str) -> Vec<String> {
+    let loaded = load_text(&format!("[[listener]]\nname = \"web\"\n{text}"));
+    let said = loaded.diagnostics.iter().filter(|finding| finding.code == "kernel-mode");
+    said.map(|finding| finding.message.clone()).collect()
+}
+
+#[test]
+fn what_the_kernel_cannot_do_for_a_listener_is_refused_with_the_reason() {
+    let backends = "backends = [{ name = \"a\", address = \"10.0.0.11:80\" }]";
+    let kernel =
+        |bind: &str, rest: &str| said_of_listener(&format!("bind = [{bind}]\nmode = \"kernel\"\n{rest}"));
+    let vip = "\"10.0.0.100:80\"";
+    assert_eq!(
+        said_of_listener(&format!("bind = [{vip}]\nprotocol = \"udp\"\n{backends}")),
+        ["the proxy carries TCP alone"]
+    );
+    assert_eq!(
+        kernel("\"0.0.0.0:80\", \"127.0.0.1:80\"", backends),
+        [
+            "listener web on 0.0.0.0:80: the kernel carries what comes to an address, not to all",
+            "listener web on 127.0.0.1:80: the kernel does not carry what goes to the loopback interface",
+        ]
+    );
+    assert_eq!(
+        kernel(vip, "backends = [{ address = \"127.0.0.1:80\" }, { address = \"[2001:db8::1]:80\" }]"),
+        [
+            "backend 127.0.0.1:80 (127.0.0.1:80) is on the loopback interface, where the kernel brings nobody else's sessions",
+            "backend [2001:db8::1]:80 ([2001:db8::1]:80) is of another family than the listener, and the kernel translates none",
+        ]
+    );
+    for (key, value) in
+        [("idle_timeout", "\"1h\""), ("retries", "2"), ("transparent", "true"), ("beside", "\"refuse\"")]
+    {
+        let said = kernel(vip, &format!("{key} = {value}\n{backends}"));
+        assert!(said[0].contains(&format!("`{key}` has no meaning in the kernel")), "{said:?}");
+    }
+    assert_eq!(
+        kernel(vip, &format!("balance = \"leastconn\"\n{backends}")),
+        ["listener web: the kernel does not count the sessions of a backend"]
+    );
+    assert_eq!(kernel(vip, backends), [""; 0]);
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use config::ready::Config;
+use config::ready::{Config, Mode};
 
 /// Numbers of `linux/capability.h`.
 const CAP_NET_BIND_SERVICE: u32 = 10;
@@ -48,8 +48,11 @@ fn check_against(config: &Config, effective: u64) -> Result<(), Missing> {
     let elects = !config.instances.is_empty();
     need(CAP_NET_ADMIN, "CAP_NET_ADMIN", "it moves addresses with CAP_NET_ADMIN", elects);
     need(CAP_NET_RAW, "CAP_NET_RAW", "it sends adverts and gratuitous ARP with CAP_NET_RAW", elects);
-    let low_port =
-        config.listeners.iter().flat_map(|listener| &listener.bind).any(|bind| is_privileged(bind.port()));
+    let in_kernel = |listener: &config::ready::Listener| !matches!(listener.policy.mode, Mode::Proxy);
+    let rules = !elects && config.listeners.iter().any(in_kernel);
+    need(CAP_NET_ADMIN, "CAP_NET_ADMIN", "the kernel carries a listener", rules);
+    let proxied = config.listeners.iter().filter(|listener| !in_kernel(listener));
+    let low_port = proxied.flat_map(|listener| &listener.bind).any(|bind| is_privileged(bind.port()));
     need(CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", "a listener has a port below 1024", low_port);
     if missing.names.is_empty() { Ok(()) } else { Err(missing) }
 }

@@ -249,6 +249,9 @@ impl Shared {
         for group in &mut groups {
             group.why = explain::group(group);
         }
+        if let Some(forward) = &running.forward {
+            forward.count().await;
+        }
         let mut listeners = running.forward.as_ref().map(Forward::status).unwrap_or_default();
         for listener in &mut listeners {
             listener.why = explain::forward::listener(listener, SystemTime::now());

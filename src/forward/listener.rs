@@ -18,10 +18,10 @@ use super::balance::{Balancer, Candidate, Standing};
 use super::path::{
     Answer, Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
 };
-use super::{ForwardError, headers, holder, path};
+use super::{ForwardError, headers, holder, kernel, path};
 use crate::check::Verdict;
 use crate::observe::event::{EventSender, Health, Kind};
-use crate::observe::status::ListenerStatus;
+use crate::observe::status::{Carrier, ListenerStatus};
 
 /// Least time between two notices of the same listener about the same kind of trouble.
 const NOTICE_GAP: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub struct Service {
     bound: Vec<SocketAddr>,
     /// In the order of the configuration.
     pub backends: Vec<Backend>,
-    tally: Arc<Tally>,
+    pub(super) tally: Arc<Tally>,
     turns: Mutex<Turns>,
     events: EventSender,
     noticed: Mutex<Option<Instant>>,
@@ -59,7 +59,10 @@ impl Service {
         let balancer = Balancer::new(config.balance, backends.len());
         Self {
             turns: Mutex::new(Turns { balancer, candidates: Vec::new() }),
-            bound: sockets.iter().map(Sockets::address).collect(),
+            bound: match kernel::carries(&config) {
+                true => config.bind.clone(),
+                false => sockets.iter().map(Sockets::address).collect(),
+            },
             config,
             backends,
             tally: Arc::default(),
@@ -151,12 +154,13 @@ impl Service {
     pub fn status(&self) -> ListenerStatus {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let backends: Vec<_> = self.backends.iter().map(Backend::status).collect();
+        let is_ruled = kernel::carries(&self.config);
         ListenerStatus {
             refuses: backends.iter().all(|backend| backend.health == Health::Down),
             name: self.config.name.clone(),
             bind: self.bound.clone(),
             sessions_max: load(&self.tally.sessions_max),
-            sessions_limit: self.config.max_sessions.into(),
+            sessions_limit: if is_ruled { 0 } else { self.config.max_sessions.into() },
             retries: load(&self.tally.retries),
             ended: End::WORDS
                 .iter()
@@ -168,6 +172,7 @@ impl Service {
             sessions_total: load(&self.tally.sessions_total),
             refused: load(&self.tally.refused),
             accept_errors: load(&self.tally.accept_errors),
+            carrier: if is_ruled { Carrier::Kernel } else { Carrier::Proxy },
             ..ListenerStatus::default()
         }
     }
@@ -298,7 +303,8 @@ fn help(error: &io::Error, address: SocketAddr) -> String {
 
 /// Says early what would otherwise be seen only at the busiest moment.
 pub fn warn_of_few_descriptors(listeners: &[Listener], events: &EventSender) {
-    let needed = OTHER_DESCRIPTORS + listeners.iter().map(|l| 2 * u64::from(l.max_sessions)).sum::<u64>();
+    let proxied = listeners.iter().filter(|listener| !kernel::carries(listener));
+    let needed = OTHER_DESCRIPTORS + proxied.map(|l| 2 * u64::from(l.max_sessions)).sum::<u64>();
     let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     if !listeners.is_empty() && limit < needed {
         warn!(limit, needed, "few descriptors");

@@ -14,6 +14,7 @@ pub mod backend;
 pub mod balance;
 pub mod headers;
 pub mod holder;
+pub mod kernel;
 pub mod listener;
 pub mod path;
 pub mod sessions;
@@ -31,6 +32,7 @@ use tracing::warn;
 use crate::check::Verdict;
 use crate::observe::event::{Event, EventSender};
 use crate::observe::status::ListenerStatus;
+use kernel::KernelPath;
 use listener::Service;
 use path::{Path, Sockets};
 use vips::Vips;
@@ -51,6 +53,16 @@ pub enum ForwardError {
         source: std::io::Error,
         /// What to do.
         help: String,
+    },
+    /// The kernel would not carry a listener.
+    #[error("{place}: listener {listener} cannot be carried by the kernel: {why}")]
+    Kernel {
+        /// Where the listener was written.
+        place: Place,
+        /// Its name.
+        listener: String,
+        /// What the kernel said, and what to do.
+        why: String,
     },
     /// The threads that carry the traffic could not be started.
     #[error("no threads for the forwarder: {0}")]
@@ -80,6 +92,8 @@ pub struct Forward {
     events: EventSender,
     following: Task,
     path: Arc<Path>,
+    kernel: Arc<KernelPath>,
+    ruling: Task,
 }
 
 #[derive(Debug)]
@@ -119,7 +133,7 @@ impl Drop for Task {
 
 /// One listener that could be started.
 struct Ready {
-    config: Listener,
+    service: Arc<Service>,
     sockets: Vec<Sockets>,
     verdicts: Vec<Option<watch::Receiver<Verdict>>>,
 }
@@ -144,9 +158,11 @@ impl Forward {
         let addresses = vips;
         let path = Arc::new(Path::start(loops).map_err(ForwardError::Threads)?);
         let vips = Arc::new(Vips::default());
-        let following = Task::spawn(vips.clone().follow(path.clone(), events_in));
+        let kernel = KernelPath::start(events_out.clone()).map_err(ForwardError::Threads)?;
+        let ruling = Task::spawn(kernel.clone().follow());
+        let following = Task::spawn(vips.clone().follow(path.clone(), kernel.clone(), events_in));
         let (running, retired, events) = (Vec::new(), Vec::new(), events_out);
-        let mut forward = Self { running, retired, vips, events, following, path };
+        let mut forward = Self { running, retired, vips, events, following, path, kernel, ruling };
         forward.reload(listeners, verdicts, addresses).await?;
         Ok(forward)
     }
@@ -167,14 +183,15 @@ impl Forward {
         vips: HashMap<String, Vec<IpAddr>>,
     ) -> Result<(), ForwardError> {
         let ready = self.prepare(listeners, verdicts)?;
+        self.rule(&ready).await?;
         // Where nobody listens no session asks for them.
         if !(listeners.is_empty() && self.running.is_empty()) {
             self.vips.replace(vips);
         }
         listener::warn_of_few_descriptors(listeners, &self.events);
         let mut before = std::mem::take(&mut self.running);
-        for Ready { config, sockets, verdicts } in ready {
-            let same = before.iter().position(|running| is_same(&running.service.config, &config));
+        for Ready { service, sockets, verdicts } in ready {
+            let same = before.iter().position(|running| is_same(&running.service.config, &service.config));
             match same.map(|index| before.swap_remove(index)) {
                 Some(Running { service, sockets, following }) => {
                     drop(following);
@@ -182,7 +199,7 @@ impl Forward {
                     self.running.push(Running { service, sockets, following });
                 }
                 None => {
-                    let running = self.run(config, sockets, verdicts).await;
+                    let running = self.run(service, sockets, verdicts).await;
                     self.running.push(running);
                 }
             }
@@ -212,24 +229,59 @@ impl Forward {
         let bound = |address: SocketAddr| {
             self.running.iter().find_map(|running| {
                 let index = running.service.config.bind.iter().position(|bind| *bind == address)?;
-                Some(running.sockets[index].clone())
+                running.sockets.get(index).cloned()
             })
         };
         let prepare = |config: &Listener| {
             let verdicts = backend::receivers(config, &verdicts)?;
-            let sockets = listener::bind_all(config, &self.path, bound)?;
-            Ok(Ready { config: config.clone(), sockets, verdicts })
+            let sockets = match kernel::carries(config) {
+                true => Vec::new(),
+                false => listener::bind_all(config, &self.path, bound)?,
+            };
+            let service = Arc::new(Service::new(config.clone(), &sockets, self.events.clone()));
+            Ok(Ready { service, sockets, verdicts })
         };
         listeners.iter().map(prepare).collect()
     }
 
+    /// Has the kernel carry what it is to carry, all at once, or refuse it before anything has changed.
+    async fn rule(&self, ready: &[Ready]) -> Result<(), ForwardError> {
+        let mut services = Vec::new();
+        for Ready { service, verdicts, .. } in
+            ready.iter().filter(|ready| kernel::carries(&ready.service.config))
+        {
+            let same = self.running.iter().find(|running| is_same(&running.service.config, &service.config));
+            if let Some(running) = same {
+                services.push(running.service.clone());
+                continue;
+            }
+            let refusal = |why| ForwardError::Kernel {
+                place: service.config.place.clone(),
+                listener: service.config.name.clone(),
+                why,
+            };
+            self.kernel.try_out(&service.config).await.map_err(refusal)?;
+            for (index, verdict) in verdicts.iter().enumerate() {
+                if let Some(verdict) = verdict {
+                    service.apply(&self.path, index, &verdict.borrow().clone());
+                }
+            }
+            services.push(service.clone());
+        }
+        let first = services.first().map(|service| &service.config);
+        let place = first
+            .map_or_else(|| Place { file: "".into(), line: 0, column: 0 }, |config| config.place.clone());
+        let listener = first.map(|config| config.name.clone()).unwrap_or_default();
+        let refusal = |why| ForwardError::Kernel { place, listener, why };
+        self.kernel.replace(services).await.map_err(refusal)
+    }
+
     async fn run(
         &self,
-        config: Listener,
+        service: Arc<Service>,
         sockets: Vec<Sockets>,
         verdicts: Vec<Option<watch::Receiver<Verdict>>>,
     ) -> Running {
-        let service = Arc::new(Service::new(config, &sockets, self.events.clone()));
         let following = self.follow(&service, verdicts);
         let served = service.for_the_path();
         for sockets in &sockets {
@@ -247,7 +299,28 @@ impl Forward {
             service.apply(&self.path, index, &verdict.borrow().clone());
             Some(Task::spawn(service.clone().follow(self.path.clone(), index, verdict)))
         };
+        let rule = |(index, verdict): (usize, Option<watch::Receiver<Verdict>>)| {
+            let mut verdict = verdict?;
+            let (service, path, kernel) = (service.clone(), self.path.clone(), self.kernel.clone());
+            service.apply(&self.path, index, &verdict.borrow_and_update().clone());
+            Some(Task::spawn(async move {
+                while verdict.changed().await.is_ok() {
+                    let now = verdict.borrow_and_update().clone();
+                    service.apply(&path, index, &now);
+                    kernel.changed();
+                }
+            }))
+        };
+        if kernel::carries(&service.config) {
+            let verdicts = verdicts.into_iter().enumerate();
+            return verdicts.filter_map(rule).collect();
+        }
         verdicts.into_iter().enumerate().filter_map(follow).collect()
+    }
+
+    /// Brings what the kernel counts up to date, for [`status`](Self::status).
+    pub async fn count(&self) {
+        self.kernel.count().await;
     }
 
     /// What is, in the order of the configuration.
@@ -257,8 +330,10 @@ impl Forward {
 
     /// Closes the listening sockets and resets every session.
     pub async fn stop(self) {
-        let Self { running, retired, following, path, .. } = self;
+        let Self { running, retired, following, path, kernel, ruling, .. } = self;
         following.end().await;
+        ruling.end().await;
+        kernel.stop().await;
         for task in running.into_iter().flat_map(|running| running.following) {
             task.end().await;
         }

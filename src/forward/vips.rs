@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::{info, warn};
 
+use super::kernel::KernelPath;
 use super::path::{End, Path, Which};
 use crate::observe::event::{Event, Kind, State};
 
@@ -25,7 +26,12 @@ impl Vips {
     }
 
     /// Acts on transitions until their sender is gone.
-    pub async fn follow(self: Arc<Self>, path: Arc<Path>, mut events: broadcast::Receiver<Arc<Event>>) {
+    pub async fn follow(
+        self: Arc<Self>,
+        path: Arc<Path>,
+        kernel: Arc<KernelPath>,
+        mut events: broadcast::Receiver<Arc<Event>>,
+    ) {
         loop {
             let left = match events.recv().await {
                 Ok(event) => self.left(&event),
@@ -40,6 +46,7 @@ impl Vips {
                 if sessions > 0 {
                     info!(%address, sessions, "virtual address left, its sessions are closed");
                 }
+                kernel.left(address).await;
             }
         }
     }

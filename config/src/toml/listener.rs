@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use crate::complete::{CONNECT_TIMEOUT, KEEPALIVE, MAX_SESSIONS, USER_TIMEOUT};
 use crate::diagnostic::Located;
 use crate::model::Listener;
-use crate::ready::Keepalive;
+use crate::ready::{Balance, Keepalive, Mode};
 
 use super::Door;
 use super::backend::{Entry, OfListener};
@@ -28,7 +28,12 @@ impl Door<'_> {
         if !table.has("bind") {
             self.missing(&table, "bind", "ADDRESS:PORT, normally that of a virtual address");
         }
-        let balance = self.balance(&mut table);
+        let (balances, policy) = (table.has("balance"), self.policy(&mut table));
+        let balance = match (self.balance(&mut table), policy.mode) {
+            // The kernel counts no sessions.
+            (_, Mode::Kernel { .. }) if !balances => Balance::RoundRobin,
+            (balance, _) => balance,
+        };
         let of_listener = OfListener { name: &name.value, check: self.value(&mut table, "check") };
         let (mut backends, mut discovered) = (Vec::new(), Vec::new());
         for value in self.list(&mut table, "backends") {
@@ -60,7 +65,7 @@ impl Door<'_> {
                 .is_none_or(|on| on.value),
             instances: self.instances(&mut table),
             discovered,
-            policy: self.policy(&mut table),
+            policy,
             optional: false,
         };
         self.finish(table);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ready::{
     Backend, BackendPolicy, Balance, Beside, Check, Config, Dial, Expect, FileExpect, HttpExpect, HttpProbe,
-    HttpSubject, HttpVersion, Listener, Matching, Mode, NoBackend, Pace, Place, Policy, Probe, Protocol,
+    HttpSubject, HttpVersion, Listener, Matching, Mode, NoBackend, Pace, Place, Policy, Probe,
 };
 
 /// Leaves out what is not there yet of `optional` listeners, with a warning, and the checks that they alone use.
@@ -30,6 +30,11 @@ pub(crate) fn leave_out(config: &mut Config, optional: &HashSet<String>, diagnos
         checks.extend(own.into_iter().map(str::to_owned));
         false
     });
+    drop_unused(config, checks);
+}
+
+/// Of checks whose listeners were left out those go that nobody else uses.
+pub(super) fn drop_unused(config: &mut Config, mut checks: HashSet<String>) {
     for name in config.used_checks() {
         checks.remove(&name);
     }
@@ -103,17 +108,16 @@ fn of_check(check: &Check) -> Vec<&'static str> {
 
 fn of_listener(listener: &Listener) -> Vec<&'static str> {
     let policy = &listener.policy;
+    let ruled = policy.mode != Mode::Proxy;
     let said = [
-        (!matches!(listener.balance, Balance::RoundRobin | Balance::LeastConn), "balance"),
-        (policy.protocol == Protocol::Udp, "protocol"),
-        (policy.mode != Mode::Proxy, "mode"),
-        (policy.persistence.is_some(), "persistence"),
+        (!matches!(listener.balance, Balance::RoundRobin | Balance::LeastConn) && !ruled, "balance"),
+        (policy.persistence.is_some() && !ruled, "persistence"),
         (policy.retries.is_some(), "retries"),
         (policy.slow_start != Policy::default().slow_start, "slow_start"),
         (policy.queue_timeout.is_some(), "queue_timeout"),
         (policy.observe.is_some(), "observe"),
         (policy.rebalance.is_some(), "rebalance"),
-        (policy.no_backend == NoBackend::TryAll, "no_backend"),
+        (policy.no_backend == NoBackend::TryAll && !ruled, "no_backend"),
         (policy.close_backup_sessions, "close_backup_sessions"),
         (policy.transparent, "transparent"),
         (policy.access_log.is_some(), "access_log"),
