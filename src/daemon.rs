@@ -274,6 +274,9 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Forward(#[from] crate::forward::ForwardError),
+    /// A health page.
+    #[error(transparent)]
+    Page(#[from] crate::forward::page::PageError),
     /// Signals.
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
@@ -310,6 +313,7 @@ impl Daemon {
         let shared = Shared::new(options, config.clone(), locks, workers, events.clone(), &log, dumps, stop);
         let control = shared.open_control(&config)?;
         shared.start_forward().await?;
+        shared.follow_names();
         let verdicts = shared.first_verdicts().await;
         let engine = Engine::start(config.clone(), verdicts, events)?;
         shared.engine_started(engine.handle()).await;

@@ -33,6 +33,7 @@ impl Plan {
         plan.named("BFD session", &before.bfd, &after.bfd, |bfd| &bfd.name);
         plan.named("track group", &before.track_groups, &after.track_groups, |group| &group.name);
         plan.named("listener", &before.listeners, &after.listeners, |listener| &listener.name);
+        plan.section("health pages", &before.health_pages, &after.health_pages);
         plan.section("pipes", &before.fifos, &after.fifos);
         plan.section("static addresses", &before.static_addresses, &after.static_addresses);
         plan.section("static routes", &before.static_routes, &after.static_routes);

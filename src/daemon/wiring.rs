@@ -20,8 +20,10 @@ use super::{Front, Options, StartError, memory};
 use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
 use crate::elect::bfd::Bfd;
-use crate::forward::Forward;
+use crate::forward::discover::{Names, Source};
+use crate::forward::page::{Ask, Pages};
 use crate::forward::sessions::Sessions;
+use crate::forward::{Forward, ForwardError};
 use crate::hold;
 use crate::notify::Notifier;
 use crate::observe::control::{Addresses, Control, ControlError, ControlHandler};
@@ -37,6 +39,8 @@ use crate::observe::status::{Dropped, SessionFilter, SessionStatus, Status};
 const BUS: usize = 4096;
 /// Priority of an address owner.
 const OWNER: u8 = 255;
+/// Answers of name servers that come within this time are taken on together.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// The engine answers within microseconds unless it is in deep trouble.
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
 /// A file system that does not answer must not hold up the start.
@@ -111,7 +115,8 @@ fn share_unchanged(config: &mut Config, before: &Config) {
 pub struct Shared {
     options: Options,
     engine: OnceLock<EngineHandle>,
-    running: Mutex<Running>,
+    running: Arc<Mutex<Running>>,
+    names: Arc<Names>,
     /// One reload at a time, its reading included: the file that was read last is the one that counts.
     reloading: Mutex<()>,
     history: Arc<History>,
@@ -128,6 +133,7 @@ struct Running {
     config: Arc<Config>,
     checks: Checks,
     forward: Option<Forward>,
+    pages: Pages,
     bfd: Option<Bfd>,
     notifier: Option<Notifier>,
     locks: Locks,
@@ -148,10 +154,12 @@ impl Shared {
         stop: mpsc::Sender<()>,
     ) -> Arc<Self> {
         let Workers { checks, notifier, history, bus, narrator } = workers;
+        let names = Arc::new(Names::new(Source::System, events.clone()));
         let running = Running {
             config,
             checks,
             forward: None,
+            pages: Pages::default(),
             bfd: None,
             notifier: Some(notifier),
             locks,
@@ -160,7 +168,8 @@ impl Shared {
         Arc::new(Self {
             options,
             engine: OnceLock::new(),
-            running: Mutex::new(running),
+            running: Arc::new(Mutex::new(running)),
+            names,
             reloading: Mutex::default(),
             history,
             events,
@@ -209,8 +218,43 @@ impl Shared {
         let forward =
             Forward::start(loops, &config.listeners, verdicts, vips(config), self.bus.subscribe(), events)
                 .await?;
+        let pages = running.pages.bind(&running.config.health_pages)?;
         running.forward = Some(forward);
+        running.pages.serve(pages, &self.ask());
+        self.names.follow(&running.config);
         Ok(())
+    }
+
+    /// For the health pages.
+    fn ask(&self) -> Ask {
+        let running = Arc::downgrade(&self.running);
+        Arc::new(move || {
+            let running = running.upgrade();
+            async move {
+                let Some(running) = running else { return Vec::new() };
+                running.lock().await.forward.as_ref().map(Forward::status).unwrap_or_default()
+            }
+            .boxed()
+        })
+    }
+
+    /// Has checks and forwarder follow what names stand for, until the daemon ends.
+    pub fn follow_names(self: &Arc<Self>) {
+        let (shared, names) = (Arc::downgrade(self), self.names.clone());
+        tokio::spawn(async move {
+            loop {
+                names.changed().await;
+                // Several names answer at about the same time.
+                tokio::time::sleep(TOGETHER).await;
+                let Some(shared) = shared.upgrade() else { return };
+                let _one = shared.reloading.lock().await;
+                let mut running = shared.running.lock().await;
+                let config = running.config.clone();
+                if let Err(error) = running.apply(&config, &shared.names).await {
+                    error!(%error, "the addresses that were found by name are not used");
+                }
+            }
+        });
     }
 
     /// What checks that only look at this host say already, so that instances start with the right priority.
@@ -254,6 +298,8 @@ impl Shared {
         }
         let mut listeners = running.forward.as_ref().map(Forward::status).unwrap_or_default();
         for listener in &mut listeners {
+            let configured = running.config.listeners.iter().find(|one| one.name == listener.name);
+            listener.names = configured.map(|one| self.names.status(one)).unwrap_or_default();
             listener.why = explain::forward::listener(listener, SystemTime::now());
         }
         Ok(Status {
@@ -269,8 +315,8 @@ impl Shared {
                 Some(bfd) => bfd.status().await,
                 None => Vec::new(),
             },
+            pages: running.pages.status(&listeners),
             listeners,
-            pages: Vec::new(),
             dropped: Dropped { events: self.events.dropped(), log_lines: (self.dropped_lines)() },
             lateness: engine.lateness,
             discarded: engine.discarded,
@@ -328,16 +374,14 @@ impl Shared {
         share_unchanged(&mut config, &running.config);
         let config = Arc::new(config);
         let locks = running.locks.extended_to(&config).map_err(|error| self.refuse(&error.to_string()))?;
-        running.checks.reload(&config.checks, &config.process);
-        let Running { checks, forward, config: before, .. } = &mut *running;
-        if let Some(forward) = forward {
-            let verdicts = |name: &str| checks.subscribe(name);
-            if let Err(refusal) = forward.reload(&config.listeners, verdicts, vips(&config)).await {
-                checks.reload(&before.checks, &before.process);
-                running.bridge_verdicts(&engine);
-                return Err(self.refuse(&refusal.to_string()));
-            }
+        let pages =
+            running.pages.bind(&config.health_pages).map_err(|error| self.refuse(&error.to_string()))?;
+        if let Err(refusal) = running.apply(&config, &self.names).await {
+            running.bridge_verdicts(&engine);
+            return Err(self.refuse(&refusal.to_string()));
         }
+        running.pages.serve(pages, &self.ask());
+        self.names.follow(&config);
         if let Some(notifier) = &running.notifier {
             notifier.reload(&config);
         }
@@ -467,6 +511,21 @@ impl Shared {
 }
 
 impl Running {
+    /// Has checks and forwarder run this configuration, with what names stand for now; all or nothing.
+    async fn apply(&mut self, config: &Config, names: &Names) -> Result<(), ForwardError> {
+        let effective = names.effective(config);
+        self.checks.reload(&effective.checks, &config.process);
+        let Self { checks, forward, .. } = self;
+        if let Some(forward) = forward {
+            let verdicts = |name: &str| checks.subscribe(name);
+            if let Err(refusal) = forward.reload(&effective.listeners, verdicts, vips(config)).await {
+                checks.reload(&names.effective(&self.config).checks, &self.config.process);
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
     fn bridge_verdicts(&mut self, engine: &EngineHandle) {
         self.bridges.abort_all();
         self.bridges = JoinSet::new();

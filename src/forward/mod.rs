@@ -12,10 +12,12 @@
 
 pub mod backend;
 pub mod balance;
+pub mod discover;
 pub mod headers;
 pub mod holder;
 pub mod kernel;
 pub mod listener;
+pub mod page;
 pub mod path;
 pub mod sessions;
 pub mod vips;

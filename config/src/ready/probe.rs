@@ -61,6 +61,25 @@ impl Check {
             *host = address.ip().to_string();
         }
     }
+
+    /// The same for an address that was found by a name: certificates are verified for the name, and requests carry
+    /// it, where nothing else was written.
+    pub fn aim_by_name(&mut self, name: &str, address: SocketAddr) {
+        let is_open = self.probe.target().is_some_and(|target| target.host == Target::placeholder().host);
+        if is_open {
+            if let Some(tls) = self.probe.tls_mut()
+                && !tls.any_name
+            {
+                tls.server_name.get_or_insert_with(|| name.to_owned());
+            }
+            if let Probe::Http(probe) = &mut self.probe {
+                for request in &mut probe.requests {
+                    request.host_header.get_or_insert_with(|| name.to_owned());
+                }
+            }
+        }
+        self.aim(address);
+    }
 }
 
 /// When a check runs, beside its interval.
@@ -192,6 +211,16 @@ impl Probe {
             | Self::Process(_)
             | Self::File { .. }
             | Self::Interface { .. } => None,
+        }
+    }
+
+    fn tls_mut(&mut self) -> Option<&mut Tls> {
+        match self {
+            Self::Http(probe) => probe.tls.as_mut(),
+            Self::Apiserver(probe) => Some(&mut probe.tls),
+            Self::Etcd(probe) => probe.tls.as_mut(),
+            Self::Dialogue(probe) => probe.tls.as_mut(),
+            _ => None,
         }
     }
 

@@ -58,16 +58,15 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
             say(&listener.place, key);
         }
         for discovery in &listener.discovered {
-            say(&discovery.template.place, "address by name");
+            for key in of_backend(&discovery.template) {
+                say(&discovery.template.place, key);
+            }
         }
         for backend in &listener.backends {
             for key in of_backend(backend) {
                 say(&backend.place, key);
             }
         }
-    }
-    for page in &config.health_pages {
-        say(&page.place, "health_page");
     }
 }
 
