@@ -23,6 +23,7 @@ pub mod written;
 mod complete;
 mod findings;
 mod format;
+mod haproxy;
 mod hmac;
 mod host;
 mod iproute;
@@ -43,6 +44,12 @@ pub use toml_writer::to_toml;
 #[must_use]
 pub fn keepalived_keywords() -> String {
     keepalived::keywords_page()
+}
+
+/// `docs/haproxy.md`: every keyword of haproxy.cfg and what becomes of it here, in Markdown.
+#[must_use]
+pub fn haproxy_keywords() -> String {
+    haproxy::keywords_page()
 }
 
 /// `docs/check.md`: the code of every finding and what it means, in Markdown.
@@ -92,9 +99,18 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
 }
 
-/// Files that a name stands for, sorted; a name that is no file may be a shell pattern (`keepalived -f`).
+/// Files that a name stands for, sorted; a name that is no file may be a shell pattern (`keepalived -f`), and a folder
+/// stands for its `*.cfg` (`haproxy -f`).
 #[must_use]
 pub fn matching_files(pattern: &Path) -> Vec<std::path::PathBuf> {
+    if pattern.is_dir() {
+        let entries = std::fs::read_dir(pattern).into_iter().flatten().filter_map(Result::ok);
+        let is_ours =
+            |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "cfg") && path.is_file();
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(is_ours).take(10_000).collect();
+        paths.sort();
+        return paths;
+    }
     if pattern.exists() {
         return vec![pattern.to_owned()];
     }
@@ -167,6 +183,7 @@ fn read(paths: &[&Path], options: &LoadOptions, diagnostics: &mut Diagnostics) -
     let mut model = Model::default();
     let mut keepalived = Vec::new();
     let mut toml = Vec::new();
+    let mut haproxy = Vec::new();
     for path in paths {
         let name: Arc<str> = path.display().to_string().into();
         match keepalived::read_file(path) {
@@ -181,22 +198,12 @@ fn read(paths: &[&Path], options: &LoadOptions, diagnostics: &mut Diagnostics) -
             Ok(bytes) => match format::of(path, &bytes) {
                 Format::Keepalived => keepalived.push((*path, bytes)),
                 Format::Toml => toml.push((*path, bytes)),
-                Format::Haproxy => {
-                    let finding = Diagnostic::error(
-                        "haproxy",
-                        &Location::file(&name),
-                        "haproxy.cfg cannot be read yet",
-                    );
-                    diagnostics.push(
-                        finding
-                            .expected("TOML or keepalived.conf")
-                            .help("write a `[[listener]]` in TOML for each frontend"),
-                    );
-                }
+                Format::Haproxy => haproxy.push((*path, bytes)),
             },
         }
     }
     keepalived::load(&keepalived, options, &mut model, diagnostics);
+    haproxy::load(&haproxy, &mut model, diagnostics);
     for (path, bytes) in &toml {
         toml::load(path, bytes, options, &mut model, diagnostics);
     }

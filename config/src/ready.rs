@@ -180,7 +180,8 @@ impl Config {
         let of_instances = self.instances.iter().flat_map(|instance| &instance.track_checks);
         let tracked = of_instances.chain(of_groups).map(|tracked| &tracked.check);
         let backends = self.listeners.iter().flat_map(|l| &l.backends).flat_map(|b| &b.checks);
-        tracked.chain(backends).cloned().collect()
+        let named = self.listeners.iter().flat_map(|l| &l.discovered).flat_map(|d| &d.template.checks);
+        tracked.chain(backends).chain(named).cloned().collect()
     }
 }
 

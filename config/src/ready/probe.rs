@@ -194,7 +194,7 @@ impl Probe {
         }
     }
 
-    fn target_mut(&mut self) -> Option<&mut Target> {
+    pub(crate) fn target_mut(&mut self) -> Option<&mut Target> {
         match self {
             Self::Http(probe) => Some(&mut probe.target),
             Self::Apiserver(probe) => Some(&mut probe.target),
