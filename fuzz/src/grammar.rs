@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use crate::Random;
 
+mod servers;
+
 /// A whole file.
 pub fn configuration(random: &mut Random) -> String {
     let mut text = String::new();
@@ -12,6 +14,10 @@ pub fn configuration(random: &mut Random) -> String {
         text.push_str("track_group TG {\n group {\n V0 V1\n }\n}\n");
     }
     checks(&mut text, random);
+    text.push_str("track_file F {\n file /run/f\n}\nbfd_instance B {\n neighbor_ip 10.0.0.2\n}\n");
+    if random.one_in(2) {
+        servers::servers(&mut text, random);
+    }
     for index in 0..random.range(1, 4) {
         instance(&mut text, random, index);
     }
@@ -43,6 +49,7 @@ fn globals(text: &mut String, random: &mut Random) {
     maybe(text, random, |r| format!("vrrp_startup_delay {}.{}", r.range(0, 99), r.range(1, 999)));
     maybe(text, random, |r| format!("vrrp_rt_priority {}", r.range(1, 99)));
     maybe(text, random, |_| "vrrp_no_swap".to_owned());
+    maybe(text, random, |r| format!("lvs_timeouts tcp {} udp 5", r.below(9000)));
     text.push_str("}\n");
 }
 

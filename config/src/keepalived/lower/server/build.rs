@@ -74,6 +74,7 @@ impl Lower<'_> {
         }
         let mut seen = HashSet::new();
         bind.retain(|address| seen.insert(*address));
+        self.keep_unbound(service, &mut bind, name);
         let sctp = service.protocol.as_ref().is_some_and(|protocol| protocol.value == Ip::Sctp);
         let why = if !faces.has_addresses() {
             "it is chosen by a firewall mark, and vipd listens on addresses; write `virtual_server ADDRESS PORT`, or a `virtual_server_group` with the addresses that are marked"
@@ -81,6 +82,8 @@ impl Lower<'_> {
             "vipd forwards TCP and UDP; SCTP needs the kernel's IPVS, with its `ipvsadm`"
         } else if too_many {
             "it has more than 1024 addresses; split the group"
+        } else if bind.is_empty() {
+            "other virtual servers have all of its addresses"
         } else if bind.iter().any(|address| address.port() == 0) {
             "it is for all ports, and vipd listens on one; write a virtual server for each port in use"
         } else {
@@ -95,6 +98,19 @@ impl Lower<'_> {
         };
         self.left_out(&service.at, format!("virtual server {name} is left out"), why);
         None
+    }
+
+    /// An address with a port is one service of IPVS, whichever virtual servers name it; here the first has it.
+    fn keep_unbound(&mut self, service: &Service, bind: &mut Vec<SocketAddr>, name: &str) {
+        let protocol = service.carried();
+        let of = |listener: &&Listener| listener.policy.protocol == protocol && listener.name.value != name;
+        let others = self.model.listeners.iter().filter(of).flat_map(|listener| &listener.bind);
+        let taken: HashSet<SocketAddr> = others.map(|bind| bind.value).collect();
+        let Some(first) = bind.iter().find(|address| taken.contains(address)).copied() else { return };
+        bind.retain(|address| !taken.contains(address));
+        let message = format!("virtual server {name}: {first} is that of another virtual server");
+        let finding = Diagnostic::warning("virtual-server-twice", &service.at, message);
+        self.diagnostics.push(finding.help("the one above has it; name each address once"));
     }
 
     fn left_out(&mut self, at: &Location, message: String, why: &str) {
@@ -131,6 +147,13 @@ impl Lower<'_> {
         let mut backends = Vec::new();
         for (real, weight) in service.real.iter().zip(weights) {
             let backend = Located::new(real.address.to_string(), real.at.clone());
+            if backends.iter().any(|known: &Backend| known.address.value == real.address) {
+                let message =
+                    format!("virtual server {name}: real server {} is written twice", backend.value);
+                let finding = Diagnostic::warning("real-server-twice", &real.at, message);
+                self.diagnostics.push(finding.help("the first counts"));
+                continue;
+            }
             let checks = self.checks_of(&service, real, &name, &backend.value);
             let alpha = real.checkers.iter().any(|checker| checker.alpha.or(real.alpha) == Some(true));
             let most = match service.scheduler.as_ref().map_or("", |s| &s.value) {
@@ -270,11 +293,17 @@ impl Lower<'_> {
 }
 
 impl Service {
+    /// Nothing said is UDP.
+    fn carried(&self) -> Protocol {
+        match self.protocol.as_ref().map(|protocol| protocol.value) {
+            Some(Ip::Tcp | Ip::Sctp) => Protocol::Tcp,
+            Some(Ip::Udp) | None => Protocol::Udp,
+        }
+    }
+
     /// What status, metrics and commands call it.
     fn name(&self) -> String {
-        let udp = self.protocol.as_ref().is_some_and(|protocol| protocol.value == Ip::Udp);
-        let none = self.protocol.is_none() && !matches!(self.to, To::Mark(_));
-        let end = if udp || none { "/udp" } else { "" };
+        let end = if self.carried() == Protocol::Udp { "/udp" } else { "" };
         match &self.to {
             To::Address(address) => format!("{address}{end}"),
             To::Mark(mark) => format!("fwmark {mark}"),
@@ -301,7 +330,7 @@ fn policy(service: &Service) -> Policy {
         at_end: service.omega,
     };
     Policy {
-        protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+        protocol: service.carried(),
         // As IPVS does: with NAT the servers send their answers by way of this host.
         mode: if udp { Mode::Kernel { source_nat: !nat } } else { Mode::Proxy },
         persistence,
