@@ -156,11 +156,7 @@ impl Lower<'_> {
             }
             let checks = self.checks_of(&service, real, &name, &backend.value);
             let alpha = real.checkers.iter().any(|checker| checker.alpha.or(real.alpha) == Some(true));
-            let most = match service.scheduler.as_ref().map_or("", |s| &s.value) {
-                // Up to its weight, then the next one (ip_vs_ovf).
-                "ovf" => Some(real.most_sessions.unwrap_or(u32::MAX).min(weight.into())),
-                _ => real.most_sessions,
-            };
+            let most = self.most_sessions(&service, real, weight);
             backends.push(Backend {
                 name: backend,
                 address: Located::new(real.address, real.at.clone()),
@@ -200,7 +196,8 @@ impl Lower<'_> {
             balance,
             backends,
             connect_timeout: crate::complete::CONNECT_TIMEOUT,
-            idle_timeout: self.globals.lvs_tcp_timeout,
+            // The kernel, which carries UDP, has timeouts of its own.
+            idle_timeout: self.globals.lvs_tcp_timeout.filter(|_| service.carried() == Protocol::Tcp),
             keepalive: Some(KEEPALIVE),
             user_timeout: Some(USER_TIMEOUT),
             max_sessions: MAX_SESSIONS,
@@ -211,6 +208,25 @@ impl Lower<'_> {
             optional: true,
         };
         self.merge_or_add(made);
+    }
+
+    /// How many connections a server may have.
+    fn most_sessions(&mut self, service: &Service, real: &super::Real, weight: u16) -> Option<u32> {
+        let scheduler = service.scheduler.as_ref().map_or("", |scheduler| &scheduler.value);
+        let most = match (scheduler, real.most_sessions) {
+            // Up to its weight, then the next one (ip_vs_ovf).
+            ("ovf", most) => Some(most.unwrap_or(u32::MAX).min(weight.into())),
+            (_, most) => most,
+        };
+        if most.is_some() && service.carried() == Protocol::Udp {
+            let what = if real.most_sessions.is_some() { "`uthreshold`" } else { "`ovf`" };
+            let message =
+                format!("{what} has no effect with UDP: the kernel does not count what a server has");
+            let finding = Diagnostic::notice("not-needed", &real.at, message);
+            self.diagnostics.push(finding.help("lower the weight of a server that gets too much"));
+            return None;
+        }
+        most
     }
 
     /// The second of two virtual servers finds the service of the first, and adds its servers to it.
@@ -278,8 +294,16 @@ impl Lower<'_> {
                 "the least connections by weight decide, whatever address the client asked for",
             ),
         };
+        // The kernel's NAT, which carries UDP, counts nothing.
+        let (balance, instead) = match (balance, service.carried()) {
+            (Balance::LeastConn, Protocol::Udp) => {
+                (Balance::RoundRobin, "with UDP servers have their turns, by weight")
+            }
+            _ => (balance, instead),
+        };
         if !instead.is_empty() {
-            let message = format!("there is no `{}`", scheduler.value);
+            let of = if service.carried() == Protocol::Udp { " for UDP" } else { "" };
+            let message = format!("there is no `{}`{of}", scheduler.value);
             self.diagnostics.push(Diagnostic::warning("lvs-scheduler", &scheduler.at, message).help(instead));
         }
         if let Some(at) = &service.one_packet {
