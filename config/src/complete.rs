@@ -3,7 +3,7 @@
 //! The order is keepalived's: family, version, priority and state, authentication, transport, addresses,
 //! preemption, interval, trackers.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
 use crate::ready::{
     Announcements, Authentication, Backend, Check, Config, Control, Engine, ExtraAnnouncements, Family,
-    Firewall, Hmac, Instance, Keepalive, Listener, Mail, Process, StaticAddress, TrackGroup, Transport,
-    Version, VirtualAddress,
+    Firewall, Hmac, Instance, Keepalive, Listener, Mail, Process, StaticAddress, TrackCheck, TrackGroup,
+    Transport, Version, VirtualAddress,
 };
 use crate::users::Users;
 use crate::validate;
@@ -120,10 +120,44 @@ pub(crate) fn complete(
         ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
     validate::leave_out(&mut config, &optional, diagnostics);
+    vips(&mut config);
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
     validate::ruled(&mut config, &optional, diagnostics);
     validate::not_yet(&config, diagnostics);
     config
+}
+
+/// Which virtual addresses lead to what a check looks at: those of the instances that track it, and those that are
+/// bound by the listeners that use it.
+fn vips(config: &mut Config) {
+    let Config { checks, instances, sync_groups, listeners, .. } = config;
+    for check in checks {
+        let tracks = |tracked: &[TrackCheck]| tracked.iter().any(|tracked| tracked.check == check.name);
+        let mut vips = BTreeSet::new();
+        for instance in instances.iter() {
+            let mut groups = sync_groups.iter().filter(|group| group.members.contains(&instance.name));
+            if tracks(&instance.track_checks) || groups.any(|group| tracks(&group.track_checks)) {
+                vips.extend(instance.held().map(|address| address.address));
+            }
+        }
+        for listener in listeners.iter() {
+            let uses = |backend: &Backend| backend.checks.contains(&check.name);
+            if listener.backends.iter().any(uses) {
+                vips.extend(bound(listener));
+            }
+        }
+        check.vips = vips.into_iter().collect();
+    }
+    for listener in listeners {
+        let vips: Vec<_> = bound(listener).collect();
+        for check in listener.discovered.iter_mut().filter_map(|found| found.check.as_mut()) {
+            check.vips.clone_from(&vips);
+        }
+    }
+}
+
+fn bound(listener: &Listener) -> impl Iterator<Item = IpAddr> {
+    listener.bind.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified())
 }
 
 fn track_group(group: model::TrackGroup) -> TrackGroup {

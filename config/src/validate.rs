@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
-use crate::ready::{Authentication, Config, Family, Instance, Transport, Version};
+use crate::ready::{Authentication, Config, Family, Instance, Probe, Transport, Version};
 
 mod ruled;
 mod unbuilt;
@@ -30,6 +30,12 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
         }
         for (session, _) in &trackers.bfd {
             exists("bfd", session, &sessions, diagnostics);
+        }
+    }
+    for check in &model.checks {
+        if let Probe::Bfd { session } = &check.probe {
+            let session = Located::new(session.clone(), check.name.at.clone());
+            exists("bfd", &session, &sessions, diagnostics);
         }
     }
     unique("track group", model.track_groups.iter().map(|g| &g.name), diagnostics);

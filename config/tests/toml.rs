@@ -368,3 +368,153 @@ fn what_the_kernel_cannot_do_for_a_listener_is_refused_with_the_reason() {
     );
     assert_eq!(kernel(vip, backends), [""; 0]);
 }
+
+/// Every kind of check and every key of it.
+const CHECKS: &str = r#"
+[[bfd]]
+name = "upstream"
+neighbor = "10.0.0.254"
+[[check]]
+name = "agent"
+agent = { address = "10.0.0.11:8081", send = "state\n" }
+fast_interval = "500ms"
+down_interval = "10s"
+first_delay = "3s"
+jitter = false
+source = "10.0.0.1"
+source_port = 4000
+source_interface = "eth0"
+mark = 7
+send_proxy = "v1"
+[[check]]
+name = "agent-hex"
+agent = { address = "10.0.0.11:8081", send_hex = "ff00" }
+[[check]]
+name = "weighing"
+script = ["/bin/load", "-1"]
+exit_weight = true
+[[check]]
+name = "etcd"
+etcd = { ca_file = "/etc/etcd/ca.crt", client_certificate_file = "/etc/c.crt", client_key_file = "/etc/c.key" }
+[[check]]
+name = "etcd-plain"
+etcd = { address = "10.0.0.11:2381", path = "/health?serializable=true", tls = false }
+[[check]]
+name = "handshake"
+tls = "10.0.0.11:636"
+[[check]]
+name = "talk"
+tls = { address = "a.example:636", ca_file = "/etc/ca.crt", server_name = "b.example", any_name = true, alpn = ["h2", "x"], also_for = ["c.example", "10.0.0.100"], expiry_warning = "30d", client_certificate_file = "/etc/c.crt", client_key_file = "/etc/c.key", steps = [
+    { send = "PING\r\n\u0000" },
+    { contains = "PONG", least = 4 },
+    { send_hex = "00ff" },
+    { hex = "fffe", negate = true },
+    { equals_hex = "ff" },
+    { equals = "a" },
+    { starts = "b" },
+    { ends = "c" },
+    { regex = "^\\+OK [0-9]+\\xff$" },
+    { connect = 26379, tls = true, insecure = true },
+    { send = "" },
+] }
+[[check]]
+name = "smtp"
+smtp = { address = "10.0.0.11:25", hello = "EHLO lb1" }
+[[check]]
+name = "redis"
+redis = { address = "10.0.0.11:6379", tls = true, insecure = true }
+[[check]]
+name = "ldap"
+ldap = "10.0.0.11:389"
+[[check]]
+name = "mysql"
+mysql = "10.0.0.11:3306"
+[[check]]
+name = "mysql-user"
+mysql = { address = "10.0.0.11:3306", user = "vipd" }
+[[check]]
+name = "postgres"
+postgres = { address = "10.0.0.11:5432", user = "vipd" }
+[[check]]
+name = "dns"
+dns = "10.0.0.11:53"
+[[check]]
+name = "dns-name"
+dns = { address = "10.0.0.11:53", name = "example.org", type = "type257" }
+[[check]]
+name = "udp"
+udp = { address = "10.0.0.11:123", payload_hex = "e3ff", require_reply = true, min_reply = 48, max_reply = 68, starts = "\u0004" }
+[[check]]
+name = "ping"
+ping = "10.0.0.11"
+[[check]]
+name = "bfd"
+bfd = "upstream"
+[[check]]
+name = "load"
+file = { path = "/run/load", expect = { weight = -2 } }
+[[check]]
+name = "web"
+https = { address = "10.0.0.11:443", insecure = true, path = "/a", method = "PUT", version = "1.0", host = "w", headers = { X-A = "1" }, body = "b", status = [200, "300-399"], body_contains = "ok", expect = [
+    { header = "Server", starts = "nginx", negate = true },
+    { header = "X-There" },
+    { header = "X-Not-There", absent = true },
+    { md5 = "5d41402abc4b2a76b9719d911017c592" },
+    { sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", negate = true },
+], then = [{ path = "/b", status = "any", headers = [["X", "1"], ["X", "2"]], body_hex = "ff" }, {}] }
+[[listener]]
+name = "db"
+bind = "10.0.0.100:5432"
+check = [{ postgres = { user = "x" } }, { agent = { port = 8081 } }, { ping = {} }, { tcp = { port = 8008 } }]
+backends = [{ name = "a", address = "10.0.0.11:5432" }]
+"#;
+
+#[test]
+fn every_kind_of_check_comes_back_from_toml() {
+    let errors = |found: &config::diagnostic::Diagnostics| -> Vec<String> {
+        let errors = found.iter().filter(|finding| finding.severity == Severity::Error);
+        errors.filter(|finding| finding.code != "not-yet").map(ToString::to_string).collect()
+    };
+    let (config, found) = in_part(CHECKS);
+    assert_eq!(errors(&found), [""; 0]);
+    let written = to_toml(&config, &found);
+    let (again, found) = in_part(&written);
+    assert_eq!(errors(&found), [""; 0], "{written}");
+    assert_eq!(without_places(again), without_places(config), "{written}");
+}
+
+#[test]
+fn checks_of_a_backend_go_to_its_address_and_maybe_another_port() {
+    let (config, _) = in_part(CHECKS);
+    let targets: Vec<String> = config.checks[config.checks.len() - 4..]
+        .iter()
+        .map(|check| match &check.probe {
+            Probe::Ping { host } => host.clone(),
+            probe => probe.target().unwrap().to_string(),
+        })
+        .collect();
+    assert_eq!(targets, ["10.0.0.11:5432", "10.0.0.11:8081", "10.0.0.11", "10.0.0.11:8008"]);
+}
+
+#[test]
+fn what_a_check_cannot_mean_is_refused_at_its_place() {
+    for (line, wanted) in [
+        ("tcp = { address = \"a:1\", steps = [{ regex = \"(\" }] }", "no regular expression"),
+        ("tcp = { address = \"a:1\", steps = [{ md5 = \"00\" }] }", "unknown key `md5`"),
+        ("tcp = { address = \"a:1\", steps = [{}] }", "this step does nothing"),
+        ("http = { address = \"a:1\", expect = [{ contains = \"a\", regex = \"b\" }] }", "together"),
+        ("http = { address = \"a:1\", headers = { \"a b\" = \"c\" } }", "cannot be sent as a header"),
+        ("http = { address = \"a:1\", host = \"a\\r\\nb\" }", "cannot be sent in a header"),
+        ("dns = { address = \"a:1\", name = \"a..b\" }", "no domain name"),
+        ("dns = { address = \"a:1\", type = \"X\" }", "no type of a record"),
+        ("smtp = { address = \"a:1\", hello = \"QUIT now\" }", "no greeting"),
+        ("postgres = \"a:1\"", "`user` is missing"),
+        ("agent = { address = \"a:1\", port = 2 }", "`port` beside `address`"),
+        ("bfd = \"nobody\"", "there is no bfd nobody"),
+    ] {
+        let loaded = load_text(&format!("[[check]]\nname = \"x\"\n{line}\n"));
+        let found: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        assert!(found.iter().any(|finding| finding.contains(wanted)), "{line}: {found:?}");
+        assert!(loaded.config.is_none(), "{line}");
+    }
+}

@@ -1,10 +1,12 @@
 //! kube-apiserver's own health: `/readyz`, `/livez` or `/healthz`, naming the sub-checks that fail.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use config::ready::ApiserverProbe;
+use config::ready::{ApiserverProbe, Dial};
 
-use super::http::{Answer, HttpClient, Request};
+use super::dial::Limit;
+use super::http::{Answer, HttpClient, Question};
 use super::schedule::{BoxFuture, Outcome, Probing};
 
 /// Characters of an unexpected answer that are shown.
@@ -14,37 +16,37 @@ const SHOWN: usize = 120;
 #[derive(Debug)]
 pub(super) struct ApiserverCheck {
     client: HttpClient,
+    question: Question,
     /// `readyz`.
     name: String,
 }
 
 impl ApiserverCheck {
-    pub(super) fn new(probe: &ApiserverProbe) -> Self {
+    pub(super) fn new(probe: &ApiserverProbe, dial: &Dial, vips: &[IpAddr]) -> Self {
         let separator = if probe.path.contains('?') { '&' } else { '?' };
-        let client = HttpClient::new(Request {
-            target: probe.target.clone(),
-            tls: Some(probe.tls.clone()),
-            method: "GET".to_owned(),
-            path: format!("{}{separator}verbose", probe.path),
-            host_header: None,
-            credentials: probe.credentials.clone(),
-        });
+        let question = Question::get(format!("{}{separator}verbose", probe.path));
+        let client = HttpClient::new(&probe.target, dial, Some(&probe.tls), &probe.credentials, vips);
         let name = probe.path.trim_start_matches('/').split('?').next().unwrap_or_default().to_owned();
-        Self { client, name }
+        Self { client, question, name }
     }
 
     async fn run(&mut self, timeout: Duration) -> Outcome {
-        match self.client.ask(timeout).await {
-            Ok(answer) if answer.status == 200 => Outcome::success(format!("{} 200", self.name)),
-            Ok(answer) => Outcome::failure(explain(&self.name, &answer)),
-            Err(detail) => Outcome::failure(detail),
-        }
+        let result = match self.client.ask(&self.question, Limit::new(timeout)).await {
+            Ok(answer) if answer.status == 200 => Ok(format!("{} 200", self.name)),
+            Ok(answer) => Err(explain(&self.name, &answer)),
+            Err(detail) => Err(detail),
+        };
+        Outcome { findings: self.client.findings(), ..Outcome::from(result) }
     }
 }
 
 impl Probing for ApiserverCheck {
     fn probe(&mut self, timeout: Duration) -> BoxFuture<'_, Outcome> {
         Box::pin(self.run(timeout))
+    }
+
+    fn stop(&mut self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(self.client.close(grace))
     }
 }
 
@@ -77,10 +79,12 @@ fn failed_check(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, body: body.as_bytes().to_vec() }
+        Answer { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec(), is_cut: false }
     }
 
     #[test]

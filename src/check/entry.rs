@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use config::ready::{Check, HttpProbe, Probe, Talk};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::health::HealthCounter;
 use super::program::KILL_AFTER;
@@ -37,6 +37,18 @@ struct State {
     last_duration: Option<Duration>,
     durations: Histogram,
     phase: Phase,
+    findings: Vec<String>,
+}
+
+/// What the last results point at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaning {
+    /// Up, and nothing speaks against it; or unknown, where the interval is all there is.
+    Steady,
+    /// Results go against the state, or it is not known yet.
+    AgainstState,
+    /// Down, and nothing speaks against it.
+    Down,
 }
 
 /// Where a run stands.
@@ -70,6 +82,7 @@ impl Entry {
             last_duration: None,
             durations: Histogram::default(),
             phase: Phase::Over,
+            findings: Vec::new(),
         };
         Self {
             name: check.name.clone(),
@@ -113,6 +126,18 @@ impl Entry {
         self.pulse.send_modify(|pulse| pulse.rise = check.rise.max(1));
     }
 
+    /// What the last results point at.
+    pub(super) fn leaning(&self) -> Leaning {
+        let state = self.lock();
+        let (against, _) = state.counter.towards_change();
+        match state.counter.health() {
+            Health::Unknown => Leaning::AgainstState,
+            Health::Up | Health::Down if against > 0 => Leaning::AgainstState,
+            Health::Up => Leaning::Steady,
+            Health::Down => Leaning::Down,
+        }
+    }
+
     /// For people alone.
     pub(super) fn enter(&self, phase: Phase) {
         self.lock().phase = phase;
@@ -136,6 +161,14 @@ impl Entry {
         let (health, streak) = {
             let mut state = self.lock();
             state.last_duration = Some(duration);
+            if let Some(findings) = &outcome.findings
+                && state.findings != *findings
+            {
+                for finding in findings.iter().filter(|finding| !state.findings.contains(finding)) {
+                    warn!(check = self.name, finding, "check found something that is no failure");
+                }
+                state.findings.clone_from(findings);
+            }
             state.durations.record(duration);
             if outcome.success {
                 state.succeeded += 1;
@@ -198,7 +231,7 @@ impl Entry {
                 Phase::Settling(_) => Activity::Killed,
             },
             new_by_reload: self.by_reload && state.succeeded + state.failed == 0,
-            findings: Vec::new(),
+            findings: state.findings.clone(),
         }
     }
 
@@ -207,7 +240,11 @@ impl Entry {
     }
 }
 
+/// An agent's word counts at once, as in HAProxy.
 fn counter(check: &Check) -> HealthCounter {
+    if let Probe::Agent(_) = check.probe {
+        return HealthCounter::new(1, 1, true);
+    }
     HealthCounter::new(check.rise, check.fall, check.first_result_decides)
 }
 

@@ -15,9 +15,9 @@ use config::ready::FileExpect;
 use tracing::warn;
 
 use self::directory::{Directory, Id, News, Watched};
-use super::Spoken;
 use super::blocking::Blocking;
 use super::schedule::{BoxFuture, Outcome, Probing};
+use super::{Advice, Spoken, Weight};
 
 /// keepalived reads at most this many octets of a file with a number.
 const NUMBER_LENGTH: u64 = 127;
@@ -219,7 +219,15 @@ fn look(path: &Path, expect: &FileExpect) -> Outcome {
                 }
                 Err(error) => (0, format!("{shown}: {}, which counts as 0", Spoken(&error))),
             };
-            Outcome { value: Some(value), ..Outcome::success(detail) }
+            let FileExpect::Weight(factor) = expect else {
+                return Outcome { value: Some(value), ..Outcome::success(detail) };
+            };
+            if *factor == 0 && value != 0 {
+                return Outcome::failure(detail);
+            }
+            let offset = value.saturating_mul(i64::from(*factor));
+            let advice = Advice { weight: Some(Weight::Offset(offset)), ..Advice::default() };
+            Outcome { advice, ..Outcome::success(detail) }
         }
     }
 }

@@ -4,19 +4,29 @@
 //! here runs on the workers; nothing waits for a subscriber.
 
 mod advice;
+mod agent;
 mod apiserver;
 mod blocking;
+mod certificate;
+mod dial;
+mod dialogue;
+mod dns;
 mod entry;
+mod etcd;
 mod file;
 mod health;
 mod http;
 mod interface;
+mod matching;
+mod ping;
 mod process;
 pub(crate) mod program;
 mod schedule;
 mod script;
+mod session;
 mod tcp;
 mod tls;
+mod udp;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,6 +42,7 @@ pub use self::advice::{Advice, Mode, Weight};
 use self::entry::Entry;
 pub use self::health::HealthCounter;
 use self::schedule::Probing;
+pub use self::session::{SessionNews, SessionTeller};
 use crate::observe::event::{EventSender, Health};
 use crate::observe::status::CheckStatus;
 
@@ -97,6 +108,7 @@ struct Inner {
     runtime: tokio::runtime::Handle,
     events: EventSender,
     processes: Arc<process::monitor::Monitor>,
+    sessions: Arc<session::Sessions>,
     tasks: Mutex<Tasks>,
 }
 
@@ -124,7 +136,8 @@ impl Checks {
     pub fn start(checks: &[Check], process: &Process, events: EventSender) -> Self {
         let runtime = tokio::runtime::Handle::current();
         let processes = process::monitor::Monitor::new(events.clone());
-        let this = Self(Arc::new(Inner { runtime, events, processes, tasks: Mutex::default() }));
+        let sessions = session::Sessions::new();
+        let this = Self(Arc::new(Inner { runtime, events, processes, sessions, tasks: Mutex::default() }));
         this.take_on(checks, process, true);
         this
     }
@@ -167,6 +180,11 @@ impl Checks {
             }
         }
         verdicts
+    }
+
+    /// For the thread that runs the BFD sessions.
+    pub fn session_teller(&self) -> SessionTeller {
+        self.0.sessions.teller()
     }
 
     /// All checks, in the order of the configuration.
@@ -251,16 +269,35 @@ impl Checks {
     }
 
     fn probe(&self, check: &Check, supplementary_groups: bool, is_start: bool) -> Box<dyn Probing> {
-        match &check.probe {
+        self.try_probe(check, supplementary_groups, is_start)
+            .unwrap_or_else(|error| Box::new(Unusable(error)))
+    }
+
+    fn try_probe(
+        &self,
+        check: &Check,
+        supplementary_groups: bool,
+        is_start: bool,
+    ) -> Result<Box<dyn Probing>, String> {
+        let Check { dial, vips, .. } = check;
+        Ok(match &check.probe {
             Probe::Script(command) | Probe::WeighingScript(command) => Box::new(script::ScriptProbe::new(
                 check.name.clone(),
                 command.clone(),
+                matches!(check.probe, Probe::WeighingScript(_)),
                 supplementary_groups,
                 self.0.events.clone(),
             )),
-            Probe::Http(probe) => Box::new(http::HttpCheck::new(probe)),
-            Probe::Apiserver(probe) => Box::new(apiserver::ApiserverCheck::new(probe)),
-            Probe::Tcp { target } => Box::new(tcp::TcpCheck::new(target.clone())),
+            Probe::Http(probe) => Box::new(http::HttpCheck::new(probe, dial, vips)?),
+            Probe::Apiserver(probe) => Box::new(apiserver::ApiserverCheck::new(probe, dial, vips)),
+            Probe::Etcd(probe) => Box::new(etcd::EtcdCheck::new(probe, dial, vips)),
+            Probe::Tcp { target } => Box::new(tcp::TcpCheck::new(target, dial)),
+            Probe::Dialogue(probe) => Box::new(dialogue::DialogueCheck::new(probe, dial, vips)?),
+            Probe::Dns(probe) => Box::new(udp::DnsCheck::new(probe, dial)),
+            Probe::Udp(probe) => Box::new(udp::UdpCheck::new(probe, dial)?),
+            Probe::Ping { host } => Box::new(ping::PingCheck::new(host, dial)),
+            Probe::Agent(probe) => Box::new(agent::AgentCheck::new(probe, dial)),
+            Probe::Bfd { session } => Box::new(session::SessionCheck::new(session, &self.0.sessions)),
             Probe::Process(wanted) => {
                 Box::new(process::ProcessCheck::new(wanted.clone(), Arc::clone(&self.0.processes)))
             }
@@ -270,15 +307,7 @@ impl Checks {
                 Box::new(file::FileCheck::new(path.clone(), expect.clone(), initial, watches))
             }
             Probe::Interface { name } => Box::new(interface::InterfaceCheck::new(name.clone())),
-            // Refused by `config`.
-            Probe::Etcd(_)
-            | Probe::Dialogue(_)
-            | Probe::Dns(_)
-            | Probe::Udp(_)
-            | Probe::Ping { .. }
-            | Probe::Agent(_)
-            | Probe::Bfd { .. } => Box::new(Unbuilt),
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {
@@ -286,12 +315,12 @@ impl Checks {
     }
 }
 
-/// What the configuration refuses, and so never runs.
-struct Unbuilt;
+/// What the configuration should have refused: it fails, and says why.
+struct Unusable(String);
 
-impl Probing for Unbuilt {
+impl Probing for Unusable {
     fn probe(&mut self, _timeout: Duration) -> schedule::BoxFuture<'_, schedule::Outcome> {
-        Box::pin(async { schedule::Outcome::failure("this kind of check cannot be done yet") })
+        Box::pin(async { schedule::Outcome::failure(self.0.clone()) })
     }
 }
 

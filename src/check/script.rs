@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use config::ready::Command;
 
-use super::Spoken;
 use super::program::{self, KILL_AFTER, Output, Program, Running};
 use super::schedule::{BoxFuture, Outcome, Probing};
+use super::{Advice, Spoken, Weight};
 use crate::observe::event::{EventSender, Kind};
 
 /// Runs a command again and again, never twice at a time.
@@ -14,6 +14,8 @@ use crate::observe::event::{EventSender, Kind};
 pub(super) struct ScriptProbe {
     name: String,
     command: Command,
+    /// keepalived's `misc_dynamic`: statuses from 2 on are weights.
+    weighs: bool,
     supplementary_groups: bool,
     events: EventSender,
     /// Of the last run that exited.
@@ -27,10 +29,11 @@ impl ScriptProbe {
     pub(super) fn new(
         name: String,
         command: Command,
+        weighs: bool,
         supplementary_groups: bool,
         events: EventSender,
     ) -> Self {
-        Self { name, command, supplementary_groups, events, status: 0, program: None, running: None }
+        Self { name, command, weighs, supplementary_groups, events, status: 0, program: None, running: None }
     }
 
     /// keepalived says it when the status is another one than before; before the first it is 0.
@@ -58,6 +61,11 @@ impl ScriptProbe {
                 self.running = None;
                 if let Some(status) = status.code() {
                     self.note(status);
+                }
+                if let Some(weight) = status.code().and_then(|status| weight(status, self.weighs)) {
+                    let advice = Advice { weight: Some(Weight::Absolute(weight)), ..Advice::default() };
+                    let detail = format!("exited with status {}, weight {weight}", weight + 2);
+                    return Outcome { advice, ..Outcome::success(detail) };
                 }
                 let mut detail = program::describe(status);
                 if !status.success()
@@ -101,6 +109,11 @@ impl Probing for ScriptProbe {
     }
 }
 
+/// keepalived.conf(5), `misc_dynamic`: statuses from 2 to 255 are success, and 2 more than the weight.
+fn weight(status: i32, weighs: bool) -> Option<u16> {
+    u16::try_from(status).ok().filter(|status| weighs && *status >= 2).map(|status| status - 2)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -112,7 +125,7 @@ mod tests {
     use super::*;
 
     fn probe(command: Command) -> ScriptProbe {
-        ScriptProbe::new("c1".to_owned(), command, false, EventSender::channel(16).0)
+        ScriptProbe::new("c1".to_owned(), command, false, false, EventSender::channel(16).0)
     }
 
     fn shell(text: &str) -> ScriptProbe {
@@ -174,7 +187,7 @@ mod tests {
         let path = directory.path().join("status");
         let (events, mut told) = EventSender::channel(16);
         let command = command("/bin/sh", &["-c", &format!("exit $(cat {})", path.display())]);
-        let mut probe = ScriptProbe::new("c1".to_owned(), command, false, events);
+        let mut probe = ScriptProbe::new("c1".to_owned(), command, false, false, events);
         for status in [0, 0, 3, 3, 1, 0] {
             std::fs::write(&path, status.to_string()).unwrap();
             probe.probe(LONG).await;

@@ -4,44 +4,29 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use config::ready::Target;
-use tokio::net::TcpStream;
+use config::ready::{Dial, Target};
 
 use super::Spoken;
 use super::blocking::Blocking;
+use super::dial::{Dialer, Limit};
 use super::schedule::{BoxFuture, Outcome, Probing};
 
 /// Connects to one target.
 #[derive(Debug)]
 pub(super) struct TcpCheck {
-    resolver: Resolver,
-    target: Target,
+    dialer: Dialer,
 }
 
 impl TcpCheck {
-    pub(super) fn new(target: Target) -> Self {
-        Self { resolver: Resolver::new(&target), target }
+    pub(super) fn new(target: &Target, dial: &Dial) -> Self {
+        Self { dialer: Dialer::new(target, dial) }
     }
 
     async fn connect(&mut self, timeout: Duration) -> Outcome {
-        let deadline = tokio::time::Instant::now() + timeout;
-        let addresses = match tokio::time::timeout_at(deadline, self.resolver.lookup()).await {
-            Ok(Ok(addresses)) => addresses,
-            Ok(Err(error)) => return Outcome::failure(error),
-            Err(_) => return Outcome::failure(unresolved(&self.target, timeout)),
-        };
-        let mut last = None;
-        for address in addresses {
-            match tokio::time::timeout_at(deadline, TcpStream::connect(address)).await {
-                Ok(Ok(_connected)) => return Outcome::success("connected"),
-                Ok(Err(error)) => last = Some(error),
-                Err(_) => return Outcome::failure(format!("connect timed out after {}", Spoken(timeout))),
-            }
+        match self.dialer.connect(Limit::new(timeout)).await {
+            Ok(_connected) => Outcome::success("connected"),
+            Err(error) => Outcome::failure(error),
         }
-        Outcome::failure(match last {
-            Some(error) => connect_failure(&error),
-            None => format!("{} has no address", self.target.host),
-        })
     }
 }
 
@@ -122,7 +107,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn an_open_port_is_success_and_a_closed_one_refuses() {
         let (socket, port) = listener();
-        let mut check = TcpCheck::new(target("127.0.0.1", port));
+        let mut check = TcpCheck::new(&target("127.0.0.1", port), &Dial::default());
         assert_eq!(check.probe(LONG).await, Outcome::success("connected"));
         drop(socket);
         assert_eq!(check.probe(LONG).await, Outcome::failure("connect refused"));
@@ -142,7 +127,7 @@ mod tests {
         }
         let timeout = Duration::from_millis(250);
         let start = std::time::Instant::now();
-        let outcome = TcpCheck::new(target("127.0.0.1", port)).probe(timeout).await;
+        let outcome = TcpCheck::new(&target("127.0.0.1", port), &Dial::default()).probe(timeout).await;
         assert_eq!(outcome, Outcome::failure("connect timed out after 250 ms"));
         assert!(start.elapsed() >= timeout);
     }
@@ -151,7 +136,7 @@ mod tests {
     async fn every_address_of_a_name_is_tried() {
         // `localhost` may be ::1 first, where nobody listens.
         let (_socket, port) = listener();
-        let outcome = TcpCheck::new(target("localhost", port)).probe(LONG).await;
+        let outcome = TcpCheck::new(&target("localhost", port), &Dial::default()).probe(LONG).await;
         assert_eq!(outcome, Outcome::success("connected"));
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use config::ready::{FileExpect, Process, Target};
+use config::ready::{FileExpect, Pace, Process, Target};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -127,7 +127,94 @@ async fn simulate(check: Check, takes_ms: u64, settles_ms: u64, run_ms: u64) -> 
 
 fn every(interval_ms: u64, timeout_ms: u64) -> Check {
     let (interval, timeout) = (Duration::from_millis(interval_ms), Duration::from_millis(timeout_ms));
-    Check { interval, timeout, ..check("slow", script("")) }
+    let pace = Pace { exact: true, ..Pace::default() };
+    Check { interval, timeout, pace, ..check("slow", script("")) }
+}
+
+/// Gives these results (`+`, `-`), the last one for ever, and notes when.
+struct Scripted {
+    results: Vec<bool>,
+    starts: Arc<Mutex<Vec<Duration>>>,
+    begin: Instant,
+}
+
+impl Probing for Scripted {
+    fn probe(&mut self, _timeout: Duration) -> BoxFuture<'_, Outcome> {
+        let mut starts = self.starts.lock().unwrap();
+        let success = self.results[starts.len().min(self.results.len() - 1)];
+        starts.push(self.begin.elapsed());
+        Box::pin(async move { Outcome { success, ..Outcome::success("said") } })
+    }
+}
+
+/// When runs with these results start, in milliseconds.
+async fn starts_of(check: Check, results: &str, run_ms: u64) -> Vec<u128> {
+    let entry = Arc::new(Entry::new(&check, EventSender::channel(64).0, false));
+    let starts = Arc::new(Mutex::new(Vec::new()));
+    let results = results.chars().map(|result| result == '+').collect();
+    let probe = Scripted { results, starts: Arc::clone(&starts), begin: Instant::now() };
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(schedule::run(check, Box::new(probe), entry, stopped));
+    tokio::time::sleep(Duration::from_millis(run_ms)).await;
+    stop.send_replace(true);
+    task.await.unwrap();
+    let starts = starts.lock().unwrap();
+    starts.iter().map(Duration::as_millis).collect()
+}
+
+/// HAProxy's manual: `fastinter` while "transitionally UP", "transitionally DOWN or unchecked", `downinter` while
+/// "100% DOWN or unchecked".
+#[tokio::test(start_paused = true)]
+async fn the_interval_follows_the_state_as_in_haproxy() {
+    let pace = Pace {
+        fast_interval: Some(Duration::from_millis(500)),
+        down_interval: Some(Duration::from_secs(5)),
+        exact: true,
+        ..Pace::default()
+    };
+    let check = Check { rise: 2, fall: 3, pace, ..every(2000, 1000) };
+    // Up at once; the third failure brings it down, the second success up.
+    let starts = starts_of(check, "++---+-+++", 30_000).await;
+    assert_eq!(starts[..10], [0, 2000, 4000, 4500, 5000, 10_000, 10_500, 15_500, 16_000, 18_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn intervals_are_spread_by_3_percent_unless_they_are_exact() {
+    let tcp = Probe::Tcp { target: Target { host: "127.0.0.1".to_owned(), port: 1 } };
+    let check = Check { pace: Pace::default(), probe: tcp, ..every(1000, 1000) };
+    let starts = starts_of(check, "+", 200_000).await;
+    let gaps: Vec<u128> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| (969..=1031).contains(gap)), "{gaps:?}");
+    let (least, most) = (gaps.iter().min().unwrap(), gaps.iter().max().unwrap());
+    assert!(most - least > 40, "{gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_delay_is_a_random_part_of_it() {
+    let mut firsts = Vec::new();
+    for _ in 0..40 {
+        let pace = Pace { first_delay: Some(Duration::from_secs(10)), exact: true, ..Pace::default() };
+        firsts.push(starts_of(Check { pace, ..every(60_000, 1000) }, "+", 11_000).await[0]);
+    }
+    assert!(firsts.iter().all(|first| *first <= 10_000), "{firsts:?}");
+    assert!(firsts.iter().max().unwrap() - firsts.iter().min().unwrap() > 4000, "{firsts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hurries_a_check_gets_at_most_one_run_each_fast_interval() {
+    let pace = Pace { fast_interval: Some(Duration::from_millis(500)), exact: true, ..Pace::default() };
+    let check = Check { pace, ..every(60_000, 1000) };
+    let entry = Arc::new(Entry::new(&check, EventSender::channel(64).0, false));
+    let starts = Arc::new(Mutex::new(Vec::new()));
+    let probe = Scripted { results: vec![true], starts: Arc::clone(&starts), begin: Instant::now() };
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(schedule::run(check, Box::new(probe), Arc::clone(&entry), stopped));
+    for _ in 0..200 {
+        entry.hurry();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let starts: Vec<u128> = starts.lock().unwrap().iter().map(Duration::as_millis).collect();
+    assert_eq!(starts, [0, 500, 1000, 1500]);
 }
 
 #[tokio::test(start_paused = true)]

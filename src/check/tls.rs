@@ -2,30 +2,35 @@
 //!
 //! A certificate is never accepted unverified unless the configuration says `insecure`.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use config::ready::{Credentials, Tls};
-use rustls::client::WebPkiServerVerifier;
+use config::ready::{Credentials, Target, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::Spoken;
+use super::blocking::Blocking;
+use super::dial::{Limit, Wire};
+use super::{Spoken, certificate};
 
 /// Which version of each file a configuration was made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stamps(Vec<Option<(SystemTime, u64, u64)>>);
+struct Stamps(Vec<Option<(SystemTime, u64, u64)>>);
 
 impl Stamps {
     /// Looks at the files that the TLS configuration is made from.
-    pub(super) fn of(tls: Option<&Tls>, credentials: &Credentials) -> Self {
+    fn of(tls: &Tls, credentials: &Credentials) -> Self {
         let files = [
-            tls.and_then(|tls| tls.ca_file.as_deref()),
+            tls.ca_file.as_deref(),
             credentials.client_certificate_file.as_deref(),
             credentials.client_key_file.as_deref(),
         ];
@@ -39,18 +44,129 @@ fn stamp(file: &Path) -> Option<(SystemTime, u64, u64)> {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-/// What a probe needs to connect. Plain HTTP gets one too, which is never used.
-///
-/// # Errors
-/// Names the file that cannot be used, and why.
-pub(super) fn client_config(tls: Option<&Tls>, credentials: &Credentials) -> Result<ClientConfig, String> {
+/// Makes connections secure, with a configuration that is made anew when one of its files changes.
+#[derive(Debug)]
+pub(super) struct Secure {
+    tls: Tls,
+    credentials: Credentials,
+    /// Offered where the configuration names no protocol.
+    usual_protocol: Option<&'static str>,
+    vips: Vec<IpAddr>,
+    files: Blocking<Result<Made, String>>,
+    made: Option<Made>,
+    findings: Option<Vec<String>>,
+}
+
+/// A configuration and the files that it was made from.
+#[derive(Clone, Debug)]
+struct Made {
+    stamps: Stamps,
+    config: Arc<ClientConfig>,
+}
+
+impl Secure {
+    pub(super) fn new(
+        tls: &Tls,
+        credentials: &Credentials,
+        usual_protocol: Option<&'static str>,
+        vips: &[IpAddr],
+    ) -> Self {
+        Self {
+            tls: tls.clone(),
+            credentials: credentials.clone(),
+            usual_protocol,
+            vips: vips.to_vec(),
+            files: Blocking::default(),
+            made: None,
+            findings: None,
+        }
+    }
+
+    /// Looks at the files; `true`: they are others than those of the last connection.
+    ///
+    /// # Errors
+    /// Names the file that cannot be used, and why.
+    pub(super) async fn refresh(&mut self, limit: Limit) -> Result<bool, String> {
+        let has_files = self.tls.ca_file.is_some() || self.credentials.client_certificate_file.is_some();
+        if self.made.is_some() && !has_files {
+            return Ok(false);
+        }
+        let (tls, credentials) = (self.tls.clone(), self.credentials.clone());
+        let (usual, known) = (self.usual_protocol, self.made.clone());
+        let read = self.files.ask(move || {
+            let stamps = Stamps::of(&tls, &credentials);
+            match known {
+                Some(known) if known.stamps == stamps => Ok(known),
+                _ => {
+                    let config = client_config(&tls, &credentials, usual)?;
+                    Ok(Made { stamps, config: Arc::new(config) })
+                }
+            }
+        });
+        let made = limit.hold(read, |time| format!("certificates not read after {time}")).await?;
+        let made = made.map_err(|error| error.to_string())??;
+        let is_new = self.made.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.config, &made.config));
+        self.made = Some(made);
+        Ok(is_new)
+    }
+
+    /// Completes a handshake. [`refresh`](Self::refresh) comes first.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub(super) async fn handshake(
+        &mut self,
+        stream: TcpStream,
+        target: &Target,
+        limit: Limit,
+    ) -> Result<Wire, String> {
+        let Some(made) = &self.made else { return Err("TLS is not set up".to_owned()) };
+        let host = self.tls.server_name.as_deref().unwrap_or(&target.host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| format!("{host} cannot be the name of a TLS server"))?;
+        let connector = TlsConnector::from(Arc::clone(&made.config));
+        let stream = limit
+            .hold(connector.connect(name, stream), |time| format!("no TLS handshake after {time}"))
+            .await?
+            .map_err(|error| unsecured(&error))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        self.findings = Some(certificate::findings(chain, &self.tls, &self.vips, now));
+        Ok(Wire::Tls(Box::new(stream)))
+    }
+
+    /// What was found about the certificate of the last handshake; each is given once.
+    pub(super) fn findings(&mut self) -> Option<Vec<String>> {
+        self.findings.take()
+    }
+}
+
+/// Why a handshake failed.
+fn unsecured(error: &io::Error) -> String {
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return failure(error);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            "the server closed the connection during the TLS handshake".to_owned()
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "the server reset the connection during the TLS handshake".to_owned()
+        }
+        _ => format!("TLS handshake failed: {}", Spoken(error)),
+    }
+}
+
+fn client_config(
+    tls: &Tls,
+    credentials: &Credentials,
+    usual_protocol: Option<&'static str>,
+) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let Some(tls) = tls else {
-        return Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
-    };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier(tls, provider)?);
     let mut config = match (&credentials.client_certificate_file, &credentials.client_key_file) {
         (Some(certificate), Some(key)) => builder
@@ -58,15 +174,12 @@ pub(super) fn client_config(tls: Option<&Tls>, credentials: &Credentials) -> Res
             .map_err(|error| format!("client certificate {} not usable: {error}", certificate.display()))?,
         _ => builder.with_no_client_auth(),
     };
-    // SNI carries names only; one that is an address is verified all the same, see `verifier`.
-    config.enable_sni = address(tls.server_name.as_deref()).is_none();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let offered = tls.alpn.iter().map(String::as_str);
+    let usual = usual_protocol.filter(|_| tls.alpn.is_empty());
+    config.alpn_protocols = offered.chain(usual).map(|name| name.as_bytes().to_vec()).collect();
+    // A session that is resumed shows no certificate, so nothing could be found about it.
+    config.resumption = Resumption::disabled();
     Ok(config)
-}
-
-/// The address in a server name that is one.
-pub(super) fn address(server_name: Option<&str>) -> Option<IpAddr> {
-    server_name?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
@@ -76,10 +189,7 @@ fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCe
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(tls)?), provider)
         .build()
         .map_err(|error| format!("certificate authorities not usable: {error}"))?;
-    Ok(match address(tls.server_name.as_deref()) {
-        Some(address) => Arc::new(Named { inner, name: ServerName::from(address) }),
-        None => inner,
-    })
+    Ok(if tls.any_name { Arc::new(Anybody(inner)) } else { inner })
 }
 
 fn authorities(tls: &Tls) -> Result<RootCertStore, String> {
@@ -117,23 +227,27 @@ fn private_key(file: &PathBuf) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|_| format!("{} holds no private key in PEM format", file.display()))
 }
 
-/// Verifies for another name than the one that was connected to.
+/// Verifies whom a certificate is from, not whom it is for.
 #[derive(Debug)]
-struct Named {
-    inner: Arc<WebPkiServerVerifier>,
-    name: ServerName<'static>,
-}
+struct Anybody(Arc<WebPkiServerVerifier>);
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        server_name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        // The name is looked at last.
+        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
     }
 
     fn verify_tls12_signature(
@@ -142,7 +256,7 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        self.0.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -151,11 +265,11 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        self.0.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.0.supported_verify_schemes()
     }
 }
 

@@ -267,7 +267,12 @@ impl Shared {
     pub async fn engine_started(&self, engine: EngineHandle) {
         let mut running = self.running.lock().await;
         running.bridge_verdicts(&engine);
-        match Bfd::start(&running.config, engine.clone(), self.events.clone()) {
+        match Bfd::start(
+            &running.config,
+            engine.clone(),
+            running.checks.session_teller(),
+            self.events.clone(),
+        ) {
             Ok(bfd) => running.bfd = Some(bfd),
             Err(error) => error!(%error, "no thread for the BFD sessions: all of them count as down"),
         }

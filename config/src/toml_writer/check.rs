@@ -196,6 +196,7 @@ fn matching(text: &mut String, expect: &Expect) {
     let escaped = |octets: &Bytes| octets.0.iter().map(|octet| format!("\\x{octet:02x}")).collect::<String>();
     match &expect.matching {
         Matching::Contains(octets) => bytes(text, "contains", "hex", octets),
+        Matching::Equals(octets) if octets.0.is_empty() => line(text, "equals", "\"\""),
         Matching::Equals(octets) => bytes(text, "equals", "equals_hex", octets),
         Matching::Starts(octets) if whole(octets) => bytes(text, "starts", "hex", octets),
         Matching::Ends(octets) if whole(octets) => bytes(text, "ends", "hex", octets),

@@ -4,21 +4,17 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ready::{
-    Backend, BackendPolicy, Balance, Beside, Check, Config, Dial, Expect, FileExpect, HttpExpect, HttpProbe,
-    HttpSubject, HttpVersion, Listener, Matching, Mode, NoBackend, Pace, Place, Policy, Probe,
+    Backend, BackendPolicy, Balance, Beside, Config, Listener, Mode, NoBackend, Place, Policy,
 };
 
 /// Leaves out what is not there yet of `optional` listeners, with a warning, and the checks that they alone use.
 pub(crate) fn leave_out(config: &mut Config, optional: &HashSet<String>, diagnostics: &mut Diagnostics) {
     let mut checks = HashSet::new();
-    let all = &config.checks;
     config.listeners.retain(|listener| {
         let own = listener.backends.iter().flat_map(|backend| &backend.checks);
         let own: HashSet<&str> = own.map(String::as_str).collect();
-        let of_checks = all.iter().filter(|check| own.contains(check.name.as_str())).flat_map(of_check);
         let of_backends = listener.backends.iter().flat_map(of_backend);
-        let keys: BTreeSet<_> =
-            of_listener(listener).into_iter().chain(of_backends).chain(of_checks).collect();
+        let keys: BTreeSet<_> = of_listener(listener).into_iter().chain(of_backends).collect();
         if keys.is_empty() || !optional.contains(&listener.name) {
             return true;
         }
@@ -47,12 +43,6 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
         let at = Location { place: place.clone(), length: 1 };
         diagnostics.push(Diagnostic::error("not-yet", &at, format!("`{what}` cannot be done yet")));
     };
-    let templates = config.listeners.iter().flat_map(|l| &l.discovered).filter_map(|d| d.check.as_ref());
-    for check in config.checks.iter().chain(templates) {
-        for key in of_check(check) {
-            say(&check.place, key);
-        }
-    }
     for listener in &config.listeners {
         for key in of_listener(listener) {
             say(&listener.place, key);
@@ -68,41 +58,6 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
             }
         }
     }
-}
-
-/// `body_contains`.
-fn is_plain(expect: &HttpExpect) -> bool {
-    let plain = |is: &Expect| !is.negate && matches!(is.matching, Matching::Contains(_));
-    expect.of == HttpSubject::Body && expect.is.as_ref().is_some_and(plain)
-}
-
-fn of_check(check: &Check) -> Vec<&'static str> {
-    let none = Pace { exact: check.pace.exact, ..Pace::default() };
-    let extended = |http: &HttpProbe| match http.requests.as_slice() {
-        [one] => {
-            !one.headers.is_empty()
-                || one.body.is_some()
-                || one.expect.iter().any(|expect| !is_plain(expect))
-                || one.expect.len() > 1
-                || one.version != HttpVersion::default()
-        }
-        _ => true,
-    };
-    let said = [
-        (check.pace != none, "fast_interval"),
-        (check.dial != Dial::default(), "source"),
-        (matches!(&check.probe, Probe::WeighingScript(_)), "exit_weight"),
-        (matches!(&check.probe, Probe::Etcd(_)), "etcd"),
-        (matches!(&check.probe, Probe::Dialogue(_)), "tls"),
-        (matches!(&check.probe, Probe::Dns(_)), "dns"),
-        (matches!(&check.probe, Probe::Udp(_)), "udp"),
-        (matches!(&check.probe, Probe::Ping { .. }), "ping"),
-        (matches!(&check.probe, Probe::Agent(_)), "agent"),
-        (matches!(&check.probe, Probe::Bfd { .. }), "bfd"),
-        (matches!(&check.probe, Probe::File { expect: FileExpect::Weight(_), .. }), "weight of a file"),
-        (matches!(&check.probe, Probe::Http(http) if extended(http)), "http expect"),
-    ];
-    said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()
 }
 
 fn of_listener(listener: &Listener) -> Vec<&'static str> {

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use config::ready::{ApiserverProbe, Expect, HttpExpect, HttpRequest, HttpSubject, Matching};
+use config::ready::{
+    ApiserverProbe, Credentials, Expect, HttpExpect, HttpRequest, HttpVersion, Matching, Target, Tls,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -20,13 +22,13 @@ use crate::check::apiserver::ApiserverCheck;
 const LONG: Duration = Duration::from_secs(20);
 
 /// An authority, and a directory with what it signed.
-struct Authority {
+pub(in crate::check) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(in crate::check) fn new() -> Self {
         Self::named("kubernetes")
     }
 
@@ -44,14 +46,24 @@ impl Authority {
         self.directory.path().join("ca.crt")
     }
 
-    fn sign(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        (CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap(), key)
+    pub(in crate::check) fn sign(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
+        self.sign_until(names, (4000, 1, 1))
     }
 
-    fn server(&self, names: &[&str], demand_client: bool) -> TlsAcceptor {
-        let (certificate, key) = self.sign(names);
+    fn sign_until(&self, names: &[&str], end: (i32, u8, u8)) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(end.0, end.1, end.2);
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    pub(in crate::check) fn server(&self, names: &[&str], demand_client: bool) -> TlsAcceptor {
+        self.server_until(names, demand_client, (4000, 1, 1))
+    }
+
+    fn server_until(&self, names: &[&str], demand_client: bool, end: (i32, u8, u8)) -> TlsAcceptor {
+        let (certificate, key) = self.sign_until(names, end);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -69,7 +81,7 @@ impl Authority {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    fn tls(&self, server_name: Option<&str>) -> Tls {
+    pub(in crate::check) fn tls(&self, server_name: Option<&str>) -> Tls {
         Tls { ca_file: Some(self.ca_file()), server_name: server_name.map(str::to_owned), ..Tls::default() }
     }
 }
@@ -178,7 +190,7 @@ fn http(address: SocketAddr, tls: Option<Tls>) -> HttpProbe {
 
 fn apiserver(address: SocketAddr, tls: Tls, credentials: Credentials) -> ApiserverCheck {
     let probe = ApiserverProbe { target: target(address), path: "/readyz".to_owned(), tls, credentials };
-    ApiserverCheck::new(&probe)
+    ApiserverCheck::new(&probe, &Dial::default(), &[])
 }
 
 fn contains(text: &str) -> HttpExpect {
@@ -186,8 +198,17 @@ fn contains(text: &str) -> HttpExpect {
     HttpExpect { of: HttpSubject::Body, is: Some(is), absent: false }
 }
 
+fn check(probe: &HttpProbe) -> HttpCheck {
+    HttpCheck::new(probe, &Dial::default(), &[]).unwrap()
+}
+
+/// Without what was found about a certificate.
 async fn ask(probe: &HttpProbe) -> Outcome {
-    HttpCheck::new(probe).probe(LONG).await
+    Outcome { findings: None, ..check(probe).probe(LONG).await }
+}
+
+async fn said(check: &mut ApiserverCheck) -> String {
+    check.probe(LONG).await.detail
 }
 
 fn write(path: &Path, text: &str) {
@@ -244,9 +265,9 @@ async fn a_body_without_the_text_is_failure() {
 async fn one_connection_serves_five_probes() {
     let authority = Authority::new();
     let server = server(Some(authority.server(&["127.0.0.1"], false)), |_| reply(200, "ok")).await;
-    let mut check = HttpCheck::new(&http(server.address, Some(authority.tls(None))));
+    let mut check = check(&http(server.address, Some(authority.tls(None))));
     for _ in 0..5 {
-        assert_eq!(check.probe(LONG).await, Outcome::success("status 200"));
+        assert!(check.probe(LONG).await.success);
     }
     assert_eq!(server.accepted.load(Ordering::SeqCst), 1);
 }
@@ -255,7 +276,7 @@ async fn one_connection_serves_five_probes() {
 async fn a_server_that_closes_after_each_answer_is_connected_to_anew() {
     let octets = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
     let server = server(None, move |_| Reply::OctetsAndClose(octets.clone())).await;
-    let mut check = HttpCheck::new(&http(server.address, None));
+    let mut check = check(&http(server.address, None));
     for _ in 0..5 {
         assert_eq!(check.probe(LONG).await, Outcome::success("status 200"));
     }
@@ -351,9 +372,9 @@ async fn a_bearer_token_is_sent_and_read_again_when_it_changes() {
     let credentials = Credentials { bearer_token_file: Some(token.clone()), ..Credentials::default() };
     let mut check = apiserver(server.address, authority.tls(None), credentials);
     write(&token, "token-1\n");
-    assert_eq!(check.probe(LONG).await, Outcome::failure("readyz 401: the credentials were not accepted"));
+    assert_eq!(said(&mut check).await, "readyz 401: the credentials were not accepted");
     write(&token, "token-2\n");
-    assert_eq!(check.probe(LONG).await, Outcome::success("readyz 200"));
+    assert_eq!(said(&mut check).await, "readyz 200");
 }
 
 #[tokio::test]
@@ -361,7 +382,7 @@ async fn a_client_certificate_is_shown_when_the_server_demands_one() {
     let authority = Authority::new();
     let server = server(Some(authority.server(&["127.0.0.1"], true)), |_| reply(200, "ok")).await;
     let mut without = apiserver(server.address, authority.tls(None), Credentials::default());
-    assert_eq!(without.probe(LONG).await, Outcome::failure("the server demands a client certificate"));
+    assert_eq!(said(&mut without).await, "the server demands a client certificate");
     let directory = authority.directory.path();
     let (certificate, key) = (directory.join("client.crt"), directory.join("client.key"));
     let credentials = Credentials {
@@ -374,11 +395,11 @@ async fn a_client_certificate_is_shown_when_the_server_demands_one() {
     let (stranger, stranger_key) = Authority::new().sign(&["stranger"]);
     write(&certificate, &stranger.pem());
     write(&key, &stranger_key.serialize_pem());
-    assert_eq!(with.probe(LONG).await, Outcome::failure("the server does not accept our client certificate"));
+    assert_eq!(said(&mut with).await, "the server does not accept our client certificate");
     let (ours, our_key) = authority.sign(&["kube-apiserver-healthcheck-client"]);
     write(&certificate, &ours.pem());
     write(&key, &our_key.serialize_pem());
-    assert_eq!(with.probe(LONG).await, Outcome::success("readyz 200"));
+    assert_eq!(said(&mut with).await, "readyz 200");
 }
 
 #[tokio::test]
@@ -390,13 +411,13 @@ async fn failing_sub_checks_of_the_apiserver_are_named() {
     })
     .await;
     let mut check = apiserver(server.address, authority.tls(None), Credentials::default());
-    assert_eq!(check.probe(LONG).await, Outcome::failure("readyz 500: etcd, poststarthook/x failed"));
+    assert_eq!(said(&mut check).await, "readyz 500: etcd, poststarthook/x failed");
 }
 
 #[tokio::test]
 async fn a_server_that_never_answers_times_out() {
     let server = server(None, |_| Reply::Hang).await;
-    let outcome = HttpCheck::new(&http(server.address, None)).probe(Duration::from_millis(200)).await;
+    let outcome = check(&http(server.address, None)).probe(Duration::from_millis(200)).await;
     assert_eq!(outcome, Outcome::failure("no answer after 200 ms"));
 }
 
@@ -405,14 +426,14 @@ async fn a_server_that_never_speaks_tls_times_out() {
     let authority = Authority::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let probe = http(listener.local_addr().unwrap(), Some(authority.tls(None)));
-    let outcome = HttpCheck::new(&probe).probe(Duration::from_millis(400)).await;
-    assert_eq!(outcome, Outcome::failure("TLS connect timed out after 400 ms"));
+    let outcome = check(&probe).probe(Duration::from_millis(400)).await;
+    assert_eq!(outcome, Outcome::failure("no TLS handshake after 400 ms"));
 }
 
 #[tokio::test]
 async fn one_octet_a_second_times_out() {
     let server = server(None, |_| Reply::Drip).await;
-    let outcome = HttpCheck::new(&http(server.address, None)).probe(Duration::from_millis(1500)).await;
+    let outcome = check(&http(server.address, None)).probe(Duration::from_millis(1500)).await;
     assert_eq!(outcome, Outcome::failure("the answer was not complete after 1.5 s"));
 }
 
@@ -420,10 +441,11 @@ async fn one_octet_a_second_times_out() {
 async fn no_more_than_64_kib_of_a_body_are_read() {
     let body = "x".repeat(10_000_000);
     let server = server(None, move |_| reply(200, &body)).await;
-    let mut check = HttpCheck::new(&http(server.address, None));
+    let mut check = check(&http(server.address, None));
     assert_eq!(check.probe(LONG).await, Outcome::success("status 200"));
-    let answer = check.client.ask(LONG).await.unwrap();
-    assert_eq!(answer.body.len(), BODY_LIMIT);
+    let question = check.requests[0].question.clone();
+    let answer = check.client.ask(&question, Limit::new(LONG)).await.unwrap();
+    assert_eq!((answer.body.len(), answer.is_cut), (BODY_LIMIT, true));
 }
 
 #[tokio::test]
@@ -466,4 +488,200 @@ async fn a_name_that_does_not_exist_is_named() {
     probe.target.host = "does-not-exist.invalid".to_owned();
     let detail = ask(&probe).await.detail;
     assert!(detail.starts_with("does-not-exist.invalid not resolved"), "{detail}");
+}
+
+fn expects(of: HttpSubject, matching: Matching, negate: bool) -> Vec<HttpExpect> {
+    vec![HttpExpect { of, is: Some(Expect { matching, negate }), absent: false }]
+}
+
+#[tokio::test]
+async fn headers_bodies_and_digests_are_judged() {
+    let octets =
+        b"HTTP/1.1 200 OK\r\nServer: nginx\r\nVia: a\r\nVia: b\r\nContent-Length: 5\r\n\r\nhello".to_vec();
+    let server = server(None, move |_| Reply::Octets(octets.clone())).await;
+    let header = |name: &str| HttpSubject::Header(name.into());
+    let digest = |first| {
+        let mut digest = *b"\x5d\x41\x40\x2a\xbc\x4b\x2a\x76\xb9\x71\x9d\x91\x10\x17\xc5\x92";
+        digest[0] = first;
+        Matching::Md5(digest)
+    };
+    let there = |name: &str, absent| vec![HttpExpect { of: header(name), is: None, absent }];
+    for (expect, wanted) in [
+        (expects(HttpSubject::Body, Matching::Regex("^h.l+o$".into()), false), None),
+        (
+            expects(HttpSubject::Body, Matching::Regex("^h.l+o$".into()), true),
+            Some("the body matches \"^h.l+o$\""),
+        ),
+        (expects(header("server"), Matching::Equals("nginx".into()), false), None),
+        (
+            expects(header("server"), Matching::Starts("Apache".into()), false),
+            Some("its header server does not start with \"Apache\""),
+        ),
+        (expects(header("Via"), Matching::Equals("b".into()), false), None),
+        (expects(header("Via"), Matching::Equals("b".into()), true), Some("its header Via is \"b\"")),
+        (there("Via", false), None),
+        (there("Via", true), Some("there is a header Via")),
+        (there("X-Other", true), None),
+        (there("X-Other", false), Some("there is no header X-Other")),
+        (expects(HttpSubject::Body, digest(0x5d), false), None),
+        (
+            expects(HttpSubject::Body, digest(0), false),
+            Some("the body has the MD5 digest 5d41402abc4b2a76b9719d911017c592"),
+        ),
+    ] {
+        let mut probe = http(server.address, None);
+        probe.requests[0].expect = expect.clone();
+        let outcome = match wanted {
+            None => Outcome::success("status 200"),
+            Some(wanted) => Outcome::failure(format!("status 200, but {wanted}")),
+        };
+        assert_eq!(ask(&probe).await, outcome, "{expect:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_request_after_another_goes_over_one_connection_and_all_must_be_good() {
+    let server =
+        server(None, |head| if head.contains(" /b ") { reply(503, "") } else { reply(200, "") }).await;
+    let mut probe = http(server.address, None);
+    probe.requests = ["/a", "/c"].map(HttpRequest::get).to_vec();
+    assert_eq!(ask(&probe).await, Outcome::success("status 200, status 200"));
+    assert_eq!(server.accepted.load(Ordering::SeqCst), 1);
+    probe.requests.push(HttpRequest::get("/b"));
+    assert_eq!(ask(&probe).await, Outcome::failure("/b: status 503, expected 200-299"));
+}
+
+#[tokio::test]
+async fn a_body_headers_and_the_old_version_are_sent_as_they_were_written() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        let mut buffer = [0; 1024];
+        while !heard.ends_with(b"a=1") {
+            let length = stream.read(&mut buffer).await.unwrap();
+            heard.extend_from_slice(&buffer[..length]);
+        }
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nbye").await.unwrap();
+        String::from_utf8(heard).unwrap()
+    });
+    let mut probe = http(address, None);
+    let request = &mut probe.requests[0];
+    request.method = "POST".into();
+    request.version = HttpVersion::V10;
+    request.headers = [("X-One", "1"), ("X-One", "2"), ("User-Agent", "me")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    request.body = Some("a=1".into());
+    assert_eq!(ask(&probe).await, Outcome::success("status 200"));
+    let heard = heard.await.unwrap().to_ascii_lowercase();
+    assert!(heard.starts_with("post /health?full=1 http/1.0\r\n"), "{heard}");
+    assert!(!heard.contains("\r\nhost:"), "{heard}");
+    for header in ["x-one: 1", "x-one: 2", "user-agent: me", "content-length: 3"] {
+        assert!(heard.contains(&format!("\r\n{header}\r\n")), "{header}: {heard}");
+    }
+}
+
+#[tokio::test]
+async fn a_megabyte_of_headers_is_not_read() {
+    let mut octets = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for _ in 0..1000 {
+        octets.extend(format!("X: {}\r\n", "x".repeat(1000)).bytes());
+    }
+    octets.extend(b"Content-Length: 0\r\n\r\n");
+    let server = server(None, move |_| Reply::OctetsAndClose(octets.clone())).await;
+    let outcome = ask(&http(server.address, None)).await;
+    assert_eq!(outcome, Outcome::failure("the head of the answer is larger than 64 KiB"));
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_named_and_is_a_finding_where_nothing_is_verified() {
+    let authority = Authority::new();
+    let acceptor = authority.server_until(&["127.0.0.1"], false, (2020, 1, 1));
+    let server = server(Some(acceptor), |_| reply(200, "ok")).await;
+    assert_eq!(
+        ask(&http(server.address, Some(authority.tls(None)))).await,
+        Outcome::failure("certificate not trusted: it has expired")
+    );
+    let tls = Tls { ca_file: None, insecure: true, ..Tls::default() };
+    let outcome = check(&http(server.address, Some(tls))).probe(LONG).await;
+    assert!(outcome.success);
+    let findings = outcome.findings.unwrap();
+    assert!(findings.len() == 1 && findings[0].starts_with("certificate has expired "), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_vip_that_the_certificate_is_not_for_is_a_finding_at_each_handshake() {
+    let authority = Authority::new();
+    let server =
+        server(Some(authority.server(&["127.0.0.1", "10.0.0.100"], false)), |_| reply(200, "ok")).await;
+    let probe = http(server.address, Some(authority.tls(None)));
+    let vips = ["10.0.0.100", "10.0.0.101"].map(|vip| vip.parse().unwrap());
+    let mut check = HttpCheck::new(&probe, &Dial::default(), &vips).unwrap();
+    let findings = Some(vec!["certificate is not for 10.0.0.101".to_owned()]);
+    assert_eq!(check.probe(LONG).await, Outcome { findings, ..Outcome::success("status 200") });
+    // Nothing new on a kept connection.
+    assert_eq!(check.probe(LONG).await, Outcome::success("status 200"));
+}
+
+#[tokio::test]
+async fn any_name_will_do_where_only_the_authority_counts() {
+    let (ours, theirs) = (Authority::new(), Authority::named("other"));
+    let server = server(Some(ours.server(&["somebody"], false)), |_| reply(200, "ok")).await;
+    let any_name = |authority: &Authority| Some(Tls { any_name: true, ..authority.tls(None) });
+    assert!(ask(&http(server.address, any_name(&ours))).await.success);
+    assert_eq!(
+        ask(&http(server.address, any_name(&theirs))).await,
+        Outcome::failure("certificate not trusted: unknown issuer")
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_header_a_source_and_its_port_go_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap().port();
+    let heard = tokio::spawn(async move {
+        let mut all = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, from) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\r\n\r\n") || heard.len() < 17 {
+                let length = stream.read(&mut buffer).await.unwrap();
+                heard.extend_from_slice(&buffer[..length]);
+            }
+            stream.write_all(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n").await.unwrap();
+            all.push((from, heard));
+        }
+        all
+    });
+    let dial = |send_proxy| Dial {
+        source: Some([127, 0, 0, 2].into()),
+        source_port: Some(free),
+        send_proxy: Some(send_proxy),
+        ..Dial::default()
+    };
+    use config::ready::ProxyVersion::{V1, V2};
+    for version in [V1, V2] {
+        let mut check = HttpCheck::new(&http(address, None), &dial(version), &[]).unwrap();
+        assert_eq!(check.probe(LONG).await, Outcome::success("status 204"));
+    }
+    let heard = heard.await.unwrap();
+    assert!(heard.iter().all(|(from, _)| *from == SocketAddr::from(([127, 0, 0, 2], free))), "{heard:?}");
+    let first = format!("PROXY TCP4 127.0.0.2 127.0.0.1 {free} {}\r\nGET ", address.port());
+    assert!(heard[0].1.starts_with(first.as_bytes()), "{}", heard[0].1.escape_ascii());
+    assert!(
+        heard[1].1.starts_with(b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00GET "),
+        "{}",
+        heard[1].1.escape_ascii()
+    );
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_ours_is_named() {
+    let dial = Dial { source: Some("192.0.2.1".parse().unwrap()), ..Dial::default() };
+    let mut check = HttpCheck::new(&http("127.0.0.1:1".parse().unwrap(), None), &dial, &[]).unwrap();
+    assert_eq!(check.probe(LONG).await, Outcome::failure("source 192.0.2.1 is no address of this host"));
 }

@@ -16,6 +16,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
 use super::{EngineHandle, realtime};
+use crate::check::SessionTeller;
 use crate::observe::event::EventSender;
 use crate::observe::status::BfdStatus;
 
@@ -30,6 +31,7 @@ enum Order {
 #[derive(Debug)]
 pub struct Bfd {
     engine: EngineHandle,
+    checks: SessionTeller,
     events: EventSender,
     thread: Option<Thread>,
 }
@@ -41,12 +43,17 @@ struct Thread {
 }
 
 impl Bfd {
-    /// Starts the sessions of the configuration; their verdicts go to the engine.
+    /// Starts the sessions of the configuration; their verdicts go to the engine and to checks.
     ///
     /// # Errors
     /// No thread, no timer.
-    pub fn start(config: &Arc<Config>, engine: EngineHandle, events: EventSender) -> io::Result<Self> {
-        let mut this = Self { engine, events, thread: None };
+    pub fn start(
+        config: &Arc<Config>,
+        engine: EngineHandle,
+        checks: SessionTeller,
+        events: EventSender,
+    ) -> io::Result<Self> {
+        let mut this = Self { engine, checks, events, thread: None };
         this.apply(config)?;
         Ok(this)
     }
@@ -91,7 +98,13 @@ impl Bfd {
         let (orders, received) = mpsc::channel();
         let bell =
             Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-        let runner = run::Runner::new(self.engine.clone(), self.events.clone(), received, bell.clone())?;
+        let runner = run::Runner::new(
+            self.engine.clone(),
+            self.checks.clone(),
+            self.events.clone(),
+            received,
+            bell.clone(),
+        )?;
         let options = config.engine.clone();
         std::thread::Builder::new().name("vipd-bfd".into()).spawn(move || {
             // What it is refused the engine's thread is refused too, and has said so.

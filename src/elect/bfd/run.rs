@@ -16,6 +16,7 @@ use vrrp::bfd::{BfdDiscard, ControlPacket, Input, Output, Reason, Session, Sessi
 
 use super::Order;
 use super::socket::{Door, Received, Receiver, Sender};
+use crate::check::{SessionNews, SessionTeller};
 use crate::elect::discards::DiscardLog;
 use crate::elect::timer::Timer;
 use crate::elect::{BfdVerdict, EngineHandle};
@@ -59,6 +60,7 @@ struct Running {
 
 pub struct Runner {
     engine: EngineHandle,
+    checks: SessionTeller,
     events: EventSender,
     orders: mpsc::Receiver<Order>,
     bell: Arc<EventFd>,
@@ -79,6 +81,7 @@ pub struct Runner {
 impl Runner {
     pub fn new(
         engine: EngineHandle,
+        checks: SessionTeller,
         events: EventSender,
         orders: mpsc::Receiver<Order>,
         bell: Arc<EventFd>,
@@ -89,6 +92,7 @@ impl Runner {
         poll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         Ok(Self {
             engine,
+            checks,
             events,
             orders,
             bell,
@@ -287,15 +291,20 @@ impl Runner {
         }
     }
 
-    /// Tells the engine; never waits for it.
+    /// Tells the engine and the checks; never waits for them.
     fn tell(&mut self, index: usize) {
         let running = &mut self.sessions[index];
-        if !running.config.for_vrrp || running.retired {
+        if running.retired {
             return;
         }
+        let ready::Bfd { name, for_vrrp, for_checkers, .. } = &running.config;
         let detail = if running.up { "is up".into() } else { format!("is down: {}", running.reason) };
-        let verdict = BfdVerdict { up: running.up, detail };
-        running.untold = !self.engine.try_bfd(&running.config.name, Some(verdict));
+        let up = running.up;
+        let news = SessionNews { session: name.clone(), up, detail: detail.clone() };
+        let told_checks = !*for_checkers || self.checks.try_tell(news);
+        let verdict = BfdVerdict { up, detail };
+        let told_engine = !*for_vrrp || self.engine.try_bfd(name, Some(verdict));
+        running.untold = !(told_checks && told_engine);
         if running.untold {
             self.retry_at = Some(Instant::now() + RETRY);
         }

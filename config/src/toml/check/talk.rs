@@ -127,6 +127,10 @@ impl Door<'_> {
             }
         };
         let text = self.text(table, way)?;
+        if text.value.is_empty() && way != "equals" {
+            self.refuse(&text.at, "an empty text is in everything", "at least one character");
+            return None;
+        }
         let bytes = Bytes::from(text.value.as_str());
         let octets = from_hexadecimal(text.value.as_bytes());
         let matching = match way {
