@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 
 # The real peers, and the tools that watch them.
 install_packages keepalived frr haproxy etcd-server etcd-client \
-    iproute2 nftables tcpdump procps curl openssl python3 util-linux
+    iproute2 nftables tcpdump procps curl openssl python3 util-linux \
+    chromium python3-prometheus-client
 
 if [ -z "${VIPD_CORPUS:-}" ]; then
     echo "tests: VIPD_CORPUS is not set: the tests over a folder of real configurations are left out"

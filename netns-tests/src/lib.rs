@@ -11,9 +11,10 @@
 //! [`story`]. The criteria of the interoperability matrix are in [`criteria`].
 //!
 //! Needs root, or `unshare -Urn`, and the Debian packages keepalived, frr, iproute2, nftables
-//! and python3 (kubeadm's and etcd's tests also curl, openssl, nginx, etcd-server and etcd-client). A host
-//! that cannot run the tests fails them, unless `NETNS_TESTS=skip` is set.
+//! and python3 (kubeadm's and etcd's tests also curl, openssl, nginx, etcd-server and etcd-client; the web page's
+//! also chromium, curl and python3-prometheus-client). A host that cannot run the tests fails them, unless `NETNS_TESTS=skip` is set.
 
+pub mod browser;
 pub mod craft;
 pub mod criteria;
 pub mod dump;
