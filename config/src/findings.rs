@@ -227,7 +227,7 @@ const SECTIONS: &[Section] = &[
         ],
     ),
     (
-        "haproxy.cfg",
+        "haproxy.cfg and nginx.conf",
         &[
             ("check-connects", "a check that only connects to a port behind which TLS is spoken"),
             ("check-fails", "a check that speaks plain HTTP to a port behind which TLS is spoken"),
@@ -266,6 +266,7 @@ const SECTIONS: &[Section] = &[
             ("line-too-long", "a line of more than 16 384 bytes"),
             ("line-too-long-for-keepalived", "a line that keepalived would ignore"),
             ("loop", "a `~SEQ` or `~LST` that is not one"),
+            ("missing-semicolon", "a directive of nginx.conf without its `;`"),
             ("missing-brace", "a `{` or `}` is missing"),
             ("multi-line-definition", "a definition of several lines in the middle of a line"),
             ("not-a-text-file", "this is no text"),

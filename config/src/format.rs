@@ -11,13 +11,14 @@ pub(crate) enum Format {
     Keepalived,
     /// haproxy.cfg.
     Haproxy,
+    /// nginx.conf.
+    Nginx,
 }
 
 /// By name, else by the first line that says something.
 pub(crate) fn of(path: &Path, bytes: &[u8]) -> Format {
     match path.extension().and_then(|e| e.to_str()) {
         Some("toml") => return Format::Toml,
-        Some("conf") => return Format::Keepalived,
         Some("cfg") => return Format::Haproxy,
         _ => {}
     }
@@ -31,6 +32,17 @@ pub(crate) fn of(path: &Path, bytes: &[u8]) -> Format {
         let word = line.split_ascii_whitespace().next().unwrap_or("");
         matches!(word, "global" | "defaults" | "frontend" | "backend" | "listen") && !line.contains('{')
     };
+    let nginx = |line: &str| {
+        let word = line.trim_end_matches('{').trim_end();
+        matches!(word, "stream" | "http" | "events" | "events {}")
+    };
+    let named = path.file_name().is_some_and(|name| name == "nginx.conf");
+    if named || lines().any(|line| nginx(line) || line.starts_with("events {")) {
+        return Format::Nginx;
+    }
+    if path.extension().is_some_and(|end| end == "conf") {
+        return if lines().next().is_some_and(section) { Format::Haproxy } else { Format::Keepalived };
+    }
     match lines().next() {
         Some(first) if table(first) || (first.contains(" = ") && lines().any(table)) => Format::Toml,
         Some(first) if section(first) => Format::Haproxy,
@@ -47,6 +59,14 @@ mod tests {
         assert_eq!(of(Path::new("a.toml"), b"vrrp_instance V1 {"), Format::Toml);
         assert_eq!(of(Path::new("a.conf"), b"[[instance]]"), Format::Keepalived);
         assert_eq!(of(Path::new("haproxy.cfg"), b""), Format::Haproxy);
+    }
+
+    #[test]
+    fn blocks_of_nginx_tell_its_conf() {
+        assert_eq!(of(Path::new("lb.conf"), b"worker_processes 2;\nstream {\n}\n"), Format::Nginx);
+        assert_eq!(of(Path::new("nginx.conf"), b"include x;\n"), Format::Nginx);
+        assert_eq!(of(Path::new("k.conf"), b"vrrp_instance V {\n}\n"), Format::Keepalived);
+        assert_eq!(of(Path::new("haproxy.conf"), b"# x\ndefaults\n mode tcp\n"), Format::Haproxy);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod host;
 mod iproute;
 mod keepalived;
 mod lint;
+mod nginx;
 mod places;
 pub mod scripts;
 mod time;
@@ -50,6 +51,12 @@ pub fn keepalived_keywords() -> String {
 #[must_use]
 pub fn haproxy_keywords() -> String {
     haproxy::keywords_page()
+}
+
+/// `docs/nginx.md`: every directive of nginx's `stream` and what becomes of it here, in Markdown.
+#[must_use]
+pub fn nginx_keywords() -> String {
+    nginx::keywords_page()
 }
 
 /// `docs/check.md`: the code of every finding and what it means, in Markdown.
@@ -124,8 +131,8 @@ pub fn matching_files(pattern: &Path) -> Vec<std::path::PathBuf> {
 
 /// Loads files, merged in this order.
 ///
-/// TOML is known by its name (`.toml`) or by its tables, haproxy.cfg by its sections; anything else is
-/// read as keepalived.conf, several files as if the first included the others at its end.
+/// TOML is known by its name (`.toml`) or by its tables, haproxy.cfg by its name (`.cfg`) or its sections, nginx.conf by
+/// its blocks; anything else is read as keepalived.conf, several files as if the first included the others at its end.
 pub fn load(paths: &[&Path], options: &LoadOptions) -> Loaded {
     let (config, diagnostics) = load_in_part(paths, options);
     Loaded { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
@@ -184,7 +191,12 @@ fn read(paths: &[&Path], options: &LoadOptions, diagnostics: &mut Diagnostics) -
     let mut keepalived = Vec::new();
     let mut toml = Vec::new();
     let mut haproxy = Vec::new();
-    for path in paths {
+    let mut nginx = Vec::new();
+    // A folder stands for its `*.cfg`, as in `haproxy -f`.
+    let in_folder =
+        |path: &&Path| if path.is_dir() { matching_files(path) } else { vec![path.to_path_buf()] };
+    let paths: Vec<_> = paths.iter().flat_map(in_folder).collect();
+    for path in paths.iter().map(std::path::PathBuf::as_path) {
         let name: Arc<str> = path.display().to_string().into();
         match keepalived::read_file(path) {
             Err(reason) => {
@@ -196,14 +208,18 @@ fn read(paths: &[&Path], options: &LoadOptions, diagnostics: &mut Diagnostics) -
                 diagnostics.push(finding.expected("a readable configuration file"));
             }
             Ok(bytes) => match format::of(path, &bytes) {
-                Format::Keepalived => keepalived.push((*path, bytes)),
-                Format::Toml => toml.push((*path, bytes)),
-                Format::Haproxy => haproxy.push((*path, bytes)),
+                Format::Keepalived => keepalived.push((path, bytes)),
+                Format::Toml => toml.push((path, bytes)),
+                Format::Haproxy => haproxy.push((path, bytes)),
+                Format::Nginx => nginx.push((path, bytes)),
             },
         }
     }
     keepalived::load(&keepalived, options, &mut model, diagnostics);
     haproxy::load(&haproxy, &mut model, diagnostics);
+    for (path, bytes) in &nginx {
+        nginx::load(path, bytes, &mut model, diagnostics);
+    }
     for (path, bytes) in &toml {
         toml::load(path, bytes, options, &mut model, diagnostics);
     }

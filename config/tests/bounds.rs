@@ -154,12 +154,16 @@ fn long_lists_out_of_loops() {
 
 /// What was found, and how long this thread ran for it: a busy machine does not count.
 fn timed(text: &str) -> (Vec<&'static str>, Duration) {
+    timed_as("a.conf", text)
+}
+
+fn timed_as(name: &str, text: &str) -> (Vec<&'static str>, Duration) {
     let running = || {
         let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
     };
     let start = running();
-    let codes = codes("a.conf", text);
+    let codes = codes(name, text);
     (codes, running() - start)
 }
 
@@ -185,4 +189,68 @@ fn includes_that_double() {
 fn deep_toml() {
     assert_eq!(codes("a.toml", &format!("a = {}", "[".repeat(100_000)))[0], "toml-syntax");
     assert_eq!(codes("a.toml", &"[[check]]\n".repeat(20_000)), ["missing-key", "too-many-findings"]);
+}
+
+/// Each with what is refused in it, within the time of what is refused.
+#[test]
+fn haproxy_cfg_made_to_hurt() {
+    let head = "defaults\n timeout connect 1s\n timeout client 1s\n timeout server 1s\n";
+    let listen = format!("{head}listen l\n bind :1\n");
+    let many_lines = |lines: usize, line: &str| format!("{listen}{}", line.repeat(lines));
+    let inherited = format!("{head}{}", " http-check expect status 200\n".repeat(20_000));
+    let heirs: String = (0..20_000).map(|i| format!("backend b{i}\n")).collect();
+    let servers: String = (0..20_000).map(|i| format!(" server s{i} 10.0.0.1:1 check\n")).collect();
+    let doubling = format!(
+        "global\n{}",
+        (0..40)
+            .map(|i| format!(" setenv A{} \"$A{i}$A{i}$A{i}$A{i}\"\n", i + 1))
+            .collect::<String>()
+            .replace("$A0", "xxxxxxxx")
+    );
+    for (name, text, code) in [
+        ("long line", format!("{listen} server {}\n", "x".repeat(1 << 20)), "line-too-long"),
+        ("deep conditions", ".if 1\n".repeat(100_000), "too-deep"),
+        ("deep parentheses", format!(".if {}\n", "(".repeat(60_000)), "invalid-value"),
+        ("large range", format!("{head}listen l\n bind :1-65535\n server s 10.0.0.1\n"), "invalid-value"),
+        ("large template", format!("{listen} server-template t 1-1000000 10.0.0.1:1\n"), "invalid-value"),
+        ("many lines", many_lines(1_000_000, " option tcplog\n"), "too-large"),
+        ("many wrong lines", many_lines(40_000, "\"\n"), "unterminated-quote"),
+        ("many unknown words", many_lines(40_000, " nosuchword x\n"), "unknown-keyword"),
+        ("many heirs", format!("{inherited}{heirs}"), "too-large"),
+        ("variables that double", doubling, "too-large"),
+        (
+            "many servers in many ports",
+            format!("{head}listen l\n bind :1-200\n{}", servers.replace(":1 check", "")),
+            "too-large",
+        ),
+        ("zero bytes", "\0".repeat(1 << 20), "zero-byte"),
+    ] {
+        let (codes, took) = timed_as("a.cfg", &text);
+        assert!(codes.contains(&code), "{name}: {codes:?}");
+        assert!(took < REFUSED, "{name}: {took:?}");
+    }
+}
+
+#[test]
+fn nginx_conf_made_to_hurt() {
+    let stream = |inside: &str| format!("stream {{\n{inside}\n}}\n");
+    let servers: String = (0..30_000).map(|i| format!("server 10.0.0.1:{};\n", i + 1)).collect();
+    for (name, text, code) in [
+        ("long word", stream(&"x".repeat(1 << 20)), "line-too-long"),
+        ("long variable", stream(&format!("${{{}", "x".repeat(1 << 20))), "line-too-long"),
+        ("deep blocks", format!("stream {{\n{}", "a {\n".repeat(100_000)), "too-deep"),
+        ("many directives", stream(&"a;\n".repeat(1_000_000)), "too-large"),
+        ("many unknown words", stream(&"a;\n".repeat(90_000)), "unknown-keyword"),
+        (
+            "many servers",
+            stream(&format!("upstream u {{\n{servers}}}\nserver {{ listen 1; proxy_pass u; }}")),
+            "too-large",
+        ),
+        ("itself", "stream {\ninclude nginx.conf;\n}\n".to_owned(), "include-depth"),
+        ("closing braces", format!("stream {{}}\n{}", "}".repeat(1 << 20)), "extra-brace"),
+    ] {
+        let (codes, took) = timed_as("nginx.conf", &text);
+        assert!(codes.contains(&code), "{name}: {codes:?}");
+        assert!(took < REFUSED, "{name}: {took:?}");
+    }
 }

@@ -75,3 +75,14 @@ fn every_keyword_that_haproxy_registers_has_a_row() {
     }
     assert!(count > 200, "{count} keywords");
 }
+
+#[test]
+fn page_on_nginx_is_up_to_date() {
+    let path = "../docs/nginx.md";
+    let page = config::nginx_keywords();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == page, "docs/nginx.md is out of date; UPDATE_GOLDEN=1 rewrites it");
+}

@@ -16,10 +16,12 @@ use nix::time::{ClockId, clock_gettime};
 
 mod grammar;
 mod mutate;
+mod promise;
 mod random;
 
 pub use grammar::configuration;
 pub use mutate::{Seeds, mutate};
+pub use promise::{places, same_again};
 pub use random::Random;
 
 /// Longest input that the promises are made for.
@@ -100,7 +102,11 @@ pub fn run(
 }
 
 fn extension(file: &Path) -> &'static str {
-    if file.extension().is_some_and(|e| e == "toml") { "toml" } else { "conf" }
+    match file.extension().and_then(|end| end.to_str()) {
+        Some("toml") => "toml",
+        Some("cfg") => "cfg",
+        _ => "conf",
+    }
 }
 
 fn report(name: &str, options: &Options, run: u64, attempt: &Attempt, why: &str, findings: &mut u64) {

@@ -84,6 +84,33 @@ const WORDS: &[&str] = &[
     "auth_pass",
     "password =",
     "[a",
+    ".if 1\n",
+    ".if streq(a,a) && (",
+    ".endif\n",
+    "\"${HOME}\"",
+    "\"${HOME[*]}\"",
+    "\\x",
+    "listen l\n",
+    "backend b from d\n",
+    "bind *:1-65535",
+    "bind :::1-1000,:5",
+    "server-template t 1-1000000 _a._b.c:1",
+    "server s 10.0.0.1:+65535 check",
+    "default-server inter 1ms",
+    "option httpchk GET / HTTP/1.1\\r\\nHost:x",
+    "http-check expect ! rstatus (",
+    "tcp-check expect rstring [",
+    "track b/s",
+    "use_backend %[src] if a",
+    "stick on src,ipmask(255.0.0.0,7)",
+    "timeout client 99999999d",
+    "stream {",
+    "upstream u {",
+    "server 10.0.0.1:1 weight=99999999999;",
+    "listen [::]:1 udp proxy_protocol;",
+    "proxy_pass ${",
+    "location / {",
+    "return 200;",
 ];
 
 /// What mutation begins with.
@@ -99,6 +126,26 @@ impl Seeds {
         }
         if let Some(corpus) = std::env::var_os("VIPD_CORPUS") {
             collect(Path::new(&corpus), &mut seeds);
+        }
+        assert!(!seeds.is_empty(), "no configurations to begin with");
+        Self(seeds)
+    }
+
+    /// Those of one door: the project's cases of this name, and the corpus of this folder.
+    pub fn of_door(name: &str, corpus_folder: &str) -> Self {
+        let mut seeds = Vec::new();
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/tests/doors");
+        let mut folders: Vec<_> = std::fs::read_dir(&cases)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok().map(|e| e.path()))
+            .collect();
+        folders.sort();
+        for path in folders.into_iter().map(|folder| folder.join(name)).filter(|path| path.exists()) {
+            seeds.push((std::fs::read(&path).unwrap_or_default(), crate::extension(&path)));
+        }
+        if let Some(corpus) = std::env::var_os("VIPD_CORPUS") {
+            collect(&Path::new(&corpus).join("wild").join(corpus_folder), &mut seeds);
         }
         assert!(!seeds.is_empty(), "no configurations to begin with");
         Self(seeds)

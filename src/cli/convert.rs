@@ -1,4 +1,4 @@
-//! `vipd convert FILE`
+//! `vipd convert FILE…`
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::output;
 
-/// Convert keepalived.conf to TOML
+/// Convert keepalived.conf, haproxy.cfg or nginx.conf to TOML
 ///
 /// Writes the same configuration in the native format. What has no meaning for vipd is left out; comments at the top
 /// say what that was. Loaded again, the result is the same configuration.
@@ -18,15 +18,16 @@ use super::output;
 #[command(after_help = "\
 Examples:
   vipd convert /etc/keepalived/keepalived.conf
+  vipd convert /etc/keepalived/keepalived.conf /etc/haproxy/haproxy.cfg
   vipd convert /etc/keepalived/keepalived.conf -o /etc/vipd/vipd.toml && vipd check /etc/vipd/vipd.toml
 
 The result holds the passwords of the configuration: a file that is made with -o can be read by its owner only.
 
 Exit codes: 0 converted, 1 the configuration has errors or the result cannot be written, 2 wrong options")]
 pub struct Arguments {
-    /// Configuration to convert
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// Configurations to convert, merged in this order into one
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// Write to this file, which must not exist yet [default: standard output]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -38,10 +39,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let options =
         config::LoadOptions { config_id: arguments.config_id.clone(), ..config::LoadOptions::default() };
-    let loaded = config::load(&[&arguments.file], &options);
+    let files: Vec<_> = arguments.files.iter().map(PathBuf::as_path).collect();
+    let loaded = config::load(&files, &options);
     let Some(config) = loaded.config else {
         eprint!("{}", loaded.diagnostics.render_human(output::is_colourful_stderr()));
-        eprintln!("vipd: not converted: {} has errors", arguments.file.display());
+        let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        eprintln!("vipd: not converted: {} has errors", names.join(", "));
         return ExitCode::FAILURE;
     };
     let text = config::to_toml(&config, &loaded.diagnostics);

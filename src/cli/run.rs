@@ -28,8 +28,9 @@ The environment variable VIPD_LOG goes before --log.
 Exit codes: 0 stopped by a signal or a request, 1 cannot start (the reason is on standard error), 2 wrong options,
 4 missing permission, 70 internal error")]
 pub struct Arguments {
-    /// Configuration file; may be given several times, merged in this order. NAME.toml is TOML, any other file is
-    /// read as keepalived.conf
+    /// Configuration file; may be given several times, merged in this order. NAME.toml is TOML, NAME.cfg haproxy.cfg, a
+    /// file with a block `stream`, `http` or `events` nginx.conf, any other one keepalived.conf; a folder stands for its
+    /// *.cfg
     #[arg(short, long = "config", required = true, value_name = "FILE")]
     config: Vec<PathBuf>,
     /// Control socket, instead of the configured one [default: /run/vipd/control.sock]

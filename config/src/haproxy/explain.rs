@@ -22,6 +22,9 @@ const APISERVERS: [u16; 4] = [6443, 8443, 16443, 7443];
 const TLS: [u16; 6] = [443, 6443, 8443, 2379, 2380, 10250];
 const ETCD: u16 = 2379;
 
+/// So many servers are named; of more the number.
+const MOST_TOLD: usize = 100;
+
 fn port_of(server: &Server) -> Option<u16> {
     match server.address.value.port {
         Port::Fixed(port) => Some(port).filter(|port| *port > 0),
@@ -104,8 +107,12 @@ fn never_checked(proxy: &Proxy, servers: &[&Server], diagnostics: &mut Diagnosti
         diagnostics.push(finding.expected("`check` behind each server's address, or `default-server check`"));
     }
     let alone = servers.len() == 1;
-    for server in unchecked {
-        let message = format!("server {} is never checked", server.name.value);
+    let more = unchecked.len().saturating_sub(MOST_TOLD);
+    for (number, server) in unchecked.iter().take(MOST_TOLD).enumerate() {
+        let mut message = format!("server {} is never checked", server.name.value);
+        if number + 1 == MOST_TOLD && more > 0 {
+            message += &format!(", nor are {more} more of {}", proxy.shown());
+        }
         let at = &server.name.at;
         let finding = if alone {
             Diagnostic::notice("never-checked", at, message)

@@ -14,6 +14,8 @@ use super::value;
 
 /// Lines that all proxies together inherit from their defaults.
 const MOST_INHERITED: usize = 200_000;
+/// With more findings than this the rest of the lines is not looked at.
+const MOST_FINDINGS: usize = 5_000;
 /// Proxies.
 const MOST_PROXIES: usize = 5_000;
 
@@ -276,6 +278,9 @@ struct Entry {
 }
 
 fn entry(statement: &Statement, place: &Place<'_>, diagnostics: &mut Diagnostics) -> Option<Entry> {
+    if diagnostics.len() > MOST_FINDINGS {
+        return None;
+    }
     let mut statement = statement.clone();
     let negated = matches!(statement.keyword(), "no" | "default") && statement.words.len() > 1;
     if negated {
