@@ -427,20 +427,42 @@ fn connect(statement: &Statement, diagnostics: &mut Diagnostics) -> Connect {
 
 /// A regular expression, in the words that the check takes.
 fn pattern(word: &Word, diagnostics: &mut Diagnostics) -> Option<String> {
-    match crate::ready::Matching::regex(&word.text) {
-        Ok(_) => Some(word.text.clone()),
+    let text = literal_braces(&word.text);
+    match crate::ready::Matching::regex(&text) {
+        Ok(_) => Some(text),
         Err(why) => {
-            let finding = Diagnostic::error(
-                "invalid-value",
-                &word.at,
-                format!("this expression cannot be used: {why}"),
-            );
+            let finding =
+                Diagnostic::error("refused", &word.at, format!("this expression cannot be used: {why}"));
             diagnostics.push(
                 finding.expected("a regular expression as in Perl, without look-around and back references"),
             );
             None
         }
     }
+}
+
+/// In Perl's expressions a `{` that begins no repetition stands for itself; here it must be escaped.
+fn literal_braces(text: &str) -> String {
+    let mut made = String::with_capacity(text.len());
+    let mut escaped = false;
+    // `\p{…}` and `\x{…}` keep theirs.
+    let mut named = false;
+    for (index, c) in text.char_indices() {
+        if c == '{' && !escaped && !named {
+            let repetition = text[index + 1..].split_once('}').is_some_and(|(inside, _)| {
+                let (least, most) = inside.split_once(',').unwrap_or((inside, ""));
+                let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+                !least.is_empty() && digits(least) && digits(most)
+            });
+            if !repetition {
+                made.push('\\');
+            }
+        }
+        named = escaped && matches!(c, 'p' | 'P' | 'x');
+        escaped = c == '\\' && !escaped;
+        made.push(c);
+    }
+    made
 }
 
 fn octets(word: &Word, diagnostics: &mut Diagnostics) -> Option<Bytes> {
@@ -458,4 +480,25 @@ fn octets(word: &Word, diagnostics: &mut Diagnostics) -> Option<Bytes> {
     }
     let octet = |pair: &[u32]| u8::try_from(pair[0] * 16 + pair[1]).unwrap_or(0);
     Some(Bytes(digits.chunks(2).map(octet).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each is an expression for PCRE, which HAProxy uses.
+    #[test]
+    fn braces_that_repeat_nothing_stand_for_themselves() {
+        for (written, read) in [
+            (r#"{"a":{"b":".*"}}"#, r#"\{"a":\{"b":".*"}}"#),
+            ("a{2,3}b{4}c{5,}", "a{2,3}b{4}c{5,}"),
+            (r"\{x", r"\{x"),
+            (r"\x{41}\p{L}{", r"\x{41}\p{L}\{"),
+        ] {
+            assert_eq!(literal_braces(written), read);
+        }
+        assert!(
+            crate::ready::Matching::regex(&literal_braces(r#"{"FileStatus":{"pathSuffix":".*","#)).is_ok()
+        );
+    }
 }
