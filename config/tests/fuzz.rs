@@ -144,3 +144,55 @@ proptest! {
         load_bytes(if toml { "a.toml" } else { "a.conf" }, &bytes);
     }
 }
+
+/// The cases of the doors of haproxy.cfg and nginx.conf, changed.
+fn of_doors() -> Vec<(&'static str, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut folders: Vec<_> =
+        std::fs::read_dir("tests/doors").unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    for (name, folder) in folders.iter().flat_map(|folder| [("haproxy.cfg", folder), ("nginx.conf", folder)])
+    {
+        files.extend(std::fs::read(folder.join(name)).ok().map(|bytes| (name, bytes)));
+    }
+    files
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn changed_files_of_the_doors_never_panic_and_findings_have_places(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..5_u8, any::<u8>()), 1..12),
+    ) {
+        let files = of_doors();
+        let (name, mut bytes) = files[which.index(files.len())].clone();
+        for (from, to, kind, byte) in changes {
+            let (a, b) = (from.index(bytes.len() + 1), to.index(bytes.len() + 1));
+            let (a, b) = (a.min(b), a.max(b).min(a.min(b) + 80));
+            match kind {
+                0 => drop(bytes.drain(a..b)),
+                1 => bytes.insert(a, byte),
+                2 => {
+                    let piece = bytes[a..b].to_vec();
+                    bytes.splice(a..a, piece);
+                }
+                3 => drop(bytes.splice(a..b, b"99999999999999999999".to_vec())),
+                _ => drop(bytes.splice(a..a, [b"\"", b"{", b"}", b";", b"'"][usize::from(byte) % 5].to_vec())),
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, &bytes).unwrap();
+        let loaded = load(&[&path], &LoadOptions { users: Users::Fixed(Vec::new()), ..LoadOptions::default() });
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        for finding in loaded.diagnostics.iter().filter(|finding| finding.location.place.file.ends_with(name)) {
+            let place = &finding.location.place;
+            let line = text.split('\n').nth(place.line as usize - 1);
+            let width = line.map(|line| line.chars().count());
+            prop_assert!(width.is_some_and(|width| place.column as usize <= width + 1), "{}", finding);
+        }
+        loaded.diagnostics.render_human(false);
+    }
+}
