@@ -23,8 +23,30 @@ pub fn of(address: SocketAddr) -> Option<String> {
     None
 }
 
+/// Whether a socket listens on the port of `address` on every address of its family.
+pub fn is_on_every_address(address: SocketAddr) -> bool {
+    let everywhere = |line: &str| {
+        let (host, port, _) = listening(line)?;
+        // One of IPv6 may have IPv4 too.
+        (host.is_unspecified() && port == address.port() && (host.is_ipv6() || address.is_ipv4()))
+            .then_some(())
+    };
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines().skip(1)).any(|line| everywhere(line).is_some())
+}
+
 /// The inode of a listening socket that is in the way of `address`, from a line of `/proc/net/tcp`.
 fn inode(line: &str, address: SocketAddr) -> Option<&str> {
+    let (host, port, inode) = listening(line)?;
+    let in_the_way = host == address.ip()
+        || host.is_unspecified()
+        || (address.ip().is_unspecified() && host.is_ipv4() == address.is_ipv4());
+    (in_the_way && port == address.port()).then_some(inode)
+}
+
+/// Address, port and inode of a listening socket.
+fn listening(line: &str) -> Option<(IpAddr, u16, &str)> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace().skip(1);
     let local = fields.next()?;
@@ -32,11 +54,7 @@ fn inode(line: &str, address: SocketAddr) -> Option<&str> {
         return None;
     }
     let (host, port) = local.split_once(':')?;
-    let host = parse_address(host)?;
-    let in_the_way = host == address.ip()
-        || host.is_unspecified()
-        || (address.ip().is_unspecified() && host.is_ipv4() == address.is_ipv4());
-    (in_the_way && u16::from_str_radix(port, 16).ok()? == address.port()).then(|| fields.nth(5)).flatten()
+    Some((parse_address(host)?, u16::from_str_radix(port, 16).ok()?, fields.nth(5)?))
 }
 
 /// Words of 32 bits in the host's byte order, in hexadecimal digits.

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::backend::Backend;
 use super::balance::{Balancer, Candidate, Standing};
+use super::beside::{self, Refusal};
 use super::path::{
     Answer, Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
 };
@@ -36,6 +37,7 @@ pub struct Service {
     pub config: Listener,
     /// Addresses with the ports that the kernel gave.
     bound: Vec<SocketAddr>,
+    carrier: Carrier,
     /// In the order of the configuration.
     pub backends: Vec<Backend>,
     pub(super) tally: Arc<Tally>,
@@ -59,6 +61,11 @@ impl Service {
         let balancer = Balancer::new(config.balance, backends.len());
         Self {
             turns: Mutex::new(Turns { balancer, candidates: Vec::new() }),
+            carrier: match sockets.iter().find_map(Sockets::way) {
+                _ if kernel::carries(&config) => Carrier::Kernel,
+                Some(way) => way.carrier(),
+                None => Carrier::Proxy,
+            },
             bound: match kernel::carries(&config) {
                 true => config.bind.clone(),
                 false => sockets.iter().map(Sockets::address).collect(),
@@ -172,7 +179,7 @@ impl Service {
             sessions_total: load(&self.tally.sessions_total),
             refused: load(&self.tally.refused),
             accept_errors: load(&self.tally.accept_errors),
-            carrier: if is_ruled { Carrier::Kernel } else { Carrier::Proxy },
+            carrier: self.carrier.clone(),
             ..ListenerStatus::default()
         }
     }
@@ -263,19 +270,34 @@ pub fn bind_all(
     listener: &Listener,
     path: &Path,
     already: impl Fn(SocketAddr) -> Option<Sockets>,
+    events: &EventSender,
 ) -> Result<Vec<Sockets>, ForwardError> {
     let settings = settings(listener);
     let sockets = |address: &SocketAddr| {
-        if let Some(sockets) = already(*address) {
+        let as_wanted = |sockets: &Sockets| beside::is_as_wanted(sockets, listener, *address);
+        if let Some(sockets) = already(*address).filter(as_wanted) {
             return Ok(sockets);
         }
-        path.bind(*address, &settings).map_err(|source| ForwardError::Listen {
-            place: listener.place.clone(),
-            listener: listener.name.clone(),
-            address: *address,
-            help: help(&source, *address),
-            source,
-        })
+        let (place, name) = (listener.place.clone(), listener.name.clone());
+        match beside::bind(path, listener, *address, &settings) {
+            Ok((sockets, warning)) => {
+                if let Some(text) = warning {
+                    warn!(listener = name, "{text}");
+                    events.send(Kind::Notice { text });
+                }
+                Ok(sockets)
+            }
+            Err(Refusal::Bind(source)) => Err(ForwardError::Listen {
+                place,
+                listener: name,
+                address: *address,
+                help: help(&source, *address),
+                source,
+            }),
+            Err(Refusal::Beside(why)) => {
+                Err(ForwardError::Beside { place, listener: name, address: *address, why })
+            }
+        }
     };
     listener.bind.iter().map(sockets).collect()
 }

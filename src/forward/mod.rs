@@ -12,6 +12,7 @@
 
 pub mod backend;
 pub mod balance;
+pub mod beside;
 pub mod discover;
 pub mod headers;
 pub mod holder;
@@ -55,6 +56,21 @@ pub enum ForwardError {
         source: std::io::Error,
         /// What to do.
         help: String,
+    },
+    /// There is no way around another socket.
+    #[error(
+        "{place}: listener {listener} cannot have {address}: {why}; give vipd the right, or that socket one address, \
+         or choose another port"
+    )]
+    Beside {
+        /// Where the listener was written.
+        place: Place,
+        /// Its name.
+        listener: String,
+        /// What it wanted.
+        address: SocketAddr,
+        /// The ways that were tried, and what stood in each.
+        why: String,
     },
     /// The kernel would not carry a listener.
     #[error("{place}: listener {listener} cannot be carried by the kernel: {why}")]
@@ -193,7 +209,10 @@ impl Forward {
         listener::warn_of_few_descriptors(listeners, &self.events);
         let mut before = std::mem::take(&mut self.running);
         for Ready { service, sockets, verdicts } in ready {
-            let same = before.iter().position(|running| is_same(&running.service.config, &service.config));
+            let same = before.iter().position(|running| {
+                is_same(&running.service.config, &service.config)
+                    && running.sockets.iter().zip(&sockets).all(|(one, other)| one.is(other))
+            });
             match same.map(|index| before.swap_remove(index)) {
                 Some(Running { service, sockets, following }) => {
                     drop(following);
@@ -219,7 +238,7 @@ impl Forward {
     }
 
     fn listens_on(&self, sockets: &Sockets) -> bool {
-        self.running.iter().flat_map(|running| &running.sockets).any(|one| one.address() == sockets.address())
+        self.running.iter().flat_map(|running| &running.sockets).any(|one| one.is(sockets))
     }
 
     /// Everything that can fail.
@@ -238,7 +257,7 @@ impl Forward {
             let verdicts = backend::receivers(config, &verdicts)?;
             let sockets = match kernel::carries(config) {
                 true => Vec::new(),
-                false => listener::bind_all(config, &self.path, bound)?,
+                false => listener::bind_all(config, &self.path, bound, &self.events)?,
             };
             let service = Arc::new(Service::new(config.clone(), &sockets, self.events.clone()));
             Ok(Ready { service, sockets, verdicts })

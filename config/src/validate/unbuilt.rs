@@ -3,9 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ready::{
-    Backend, BackendPolicy, Balance, Beside, Config, Listener, Mode, NoBackend, Place, Policy,
-};
+use crate::ready::{Backend, BackendPolicy, Balance, Config, Listener, Mode, NoBackend, Place, Policy};
 
 /// Leaves out what is not there yet of `optional` listeners, with a warning, and the checks that they alone use.
 pub(crate) fn leave_out(config: &mut Config, optional: &HashSet<String>, diagnostics: &mut Diagnostics) {
@@ -76,7 +74,6 @@ fn of_listener(listener: &Listener) -> Vec<&'static str> {
         (policy.transparent, "transparent"),
         (policy.access_log.is_some(), "access_log"),
         (policy.quorum.is_some(), "quorum"),
-        (policy.beside != Beside::Auto, "beside"),
     ];
     said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()
 }

@@ -3,7 +3,7 @@
 //! The control side is that of every listener ([`super::listener::Service`]): its checks, weights and drains say what
 //! each backend gets, and a change of that becomes one batch of requests that takes effect at once. What is open goes
 //! on with the backend it has, but for the sessions of a backend that its check calls down: connection tracking
-//! forgets them, and their clients are told ([`nudge`]).
+//! forgets them, and their clients are told (`nudge`).
 //!
 //! - One table, `inet vipd-forward`. It is taken over when it was left by a former life, and goes at the end.
 //! - Only what comes to an address that this host has is carried: where the VIP is elsewhere the rules do nothing.

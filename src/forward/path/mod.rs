@@ -24,7 +24,7 @@ mod stall;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -42,6 +42,7 @@ pub use service::{
 #[cfg(test)]
 pub use lane::MOST_HELD;
 
+use super::beside::Way;
 use event_loop::EventLoop;
 use mailbox::{Command, Mailbox};
 
@@ -62,12 +63,34 @@ struct Running {
 pub struct Sockets {
     address: SocketAddr,
     sockets: Vec<Arc<OwnedFd>>,
+    /// What brings the connections here, if they listen elsewhere.
+    way: Option<Arc<Way>>,
 }
 
 impl Sockets {
     /// With the port that the kernel gave.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Clients connect to this address, and come here by that way.
+    pub fn reached_by(self, address: SocketAddr, way: Arc<Way>) -> Self {
+        Self { address, way: Some(way), ..self }
+    }
+
+    /// How clients come here, if it is not the plain way.
+    pub fn way(&self) -> Option<&Way> {
+        self.way.as_deref()
+    }
+
+    /// One of them; the others share its port.
+    pub fn first(&self) -> Option<BorrowedFd<'_>> {
+        self.sockets.first().map(|socket| socket.as_fd())
+    }
+
+    /// Whether they are the same sockets.
+    pub fn is(&self, other: &Self) -> bool {
+        self.sockets.first().zip(other.sockets.first()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 }
 
@@ -106,7 +129,7 @@ impl Path {
         let sockets = socket::bind(address, settings, self.loops.len())?;
         let bound = sockets.first().map(|socket| SockRef::from(socket).local_addr()).transpose()?;
         let address = bound.and_then(|bound| bound.as_socket()).unwrap_or(address);
-        Ok(Sockets { address, sockets: sockets.into_iter().map(Arc::new).collect() })
+        Ok(Sockets { address, sockets: sockets.into_iter().map(Arc::new).collect(), way: None })
     }
 
     /// Accepts for this service, in place of the one before. Sessions stay with the service that they were
