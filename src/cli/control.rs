@@ -7,13 +7,25 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::observe::client::ClientError;
+use crate::observe::control::own_socket;
 
 /// Which daemon is meant.
 #[derive(Debug, Args)]
 pub struct Daemon {
-    /// Control socket of the daemon
-    #[arg(long, value_name = "PATH", default_value = config::CONTROL_SOCKET)]
-    pub socket: PathBuf,
+    /// Control socket of the daemon [default: /run/vipd/control.sock, or that of a daemon of your own in
+    /// $XDG_RUNTIME_DIR/vipd]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl Daemon {
+    /// The one that was named. Otherwise that of this user's own daemon, if there is one, and the system's.
+    pub fn socket(&self) -> PathBuf {
+        let system = PathBuf::from(config::CONTROL_SOCKET);
+        let is_root = nix::unistd::geteuid().is_root();
+        let own = || own_socket().filter(|own| own.exists() && !(is_root && system.exists()));
+        self.socket.clone().or_else(own).unwrap_or(system)
+    }
 }
 
 /// Runs `work`, and says on standard error why it failed.

@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn show(arguments: &Arguments) -> Result<ExitCode, ClientError> {
-    let socket = &arguments.daemon.socket;
+    let socket = &arguments.daemon.socket();
     if !arguments.follow {
         let events = client::get_events(socket, arguments.since).await?;
         let lines: String = events.iter().map(|event| line(event, arguments.json)).collect();

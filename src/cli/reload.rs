@@ -31,7 +31,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let socket = &arguments.daemon.socket;
+    let socket = &arguments.daemon.socket();
     talk(async {
         let said =
             if arguments.dry_run { client::plan(socket).await? } else { client::reload(socket).await? };

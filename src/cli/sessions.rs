@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         return ExitCode::from(2);
     }
     talk(async {
-        let socket = &arguments.daemon.socket;
+        let socket = &arguments.daemon.socket();
         if arguments.close {
             let said = client::close_sessions(socket, &filter).await?;
             return Ok(output::print(&(said + "\n")));

@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn show(arguments: &Arguments) -> Result<ExitCode, ClientError> {
-    let socket = &arguments.daemon.socket;
+    let socket = &arguments.daemon.socket();
     if !arguments.watch {
         return Ok(output::print(&picture(socket, arguments).await?));
     }

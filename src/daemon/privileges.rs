@@ -45,8 +45,15 @@ fn check_against(config: &Config, effective: u64) -> Result<(), Missing> {
             missing.reasons.push(reason);
         }
     };
+    let transparent = config.listeners.iter().any(|listener| listener.policy.transparent);
     let elects = !config.instances.is_empty();
     need(CAP_NET_ADMIN, "CAP_NET_ADMIN", "it moves addresses with CAP_NET_ADMIN", elects);
+    need(
+        CAP_NET_ADMIN,
+        "CAP_NET_ADMIN",
+        "a listener is transparent: it connects from its clients' addresses",
+        transparent && !elects,
+    );
     need(CAP_NET_RAW, "CAP_NET_RAW", "it sends adverts and gratuitous ARP with CAP_NET_RAW", elects);
     let in_kernel = |listener: &config::ready::Listener| !matches!(listener.policy.mode, Mode::Proxy);
     let rules = !elects && config.listeners.iter().any(in_kernel);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +17,7 @@ use tracing::{error, info, warn};
 use super::dumps::{self, Dumps};
 use super::locks::Locks;
 use super::plan::Plan;
+use super::privileges;
 use super::{Front, Options, StartError, memory};
 use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
@@ -26,7 +28,7 @@ use crate::forward::sessions::Sessions;
 use crate::forward::{Forward, ForwardError};
 use crate::hold;
 use crate::notify::Notifier;
-use crate::observe::control::{Addresses, Control, ControlError, ControlHandler};
+use crate::observe::control::{Addresses, Control, ControlError, ControlHandler, own_socket};
 use crate::observe::event::{Event, EventSender, Kind};
 use crate::observe::explain;
 use crate::observe::history::History;
@@ -192,17 +194,27 @@ impl Shared {
     }
 
     /// Opens the control socket. Under keepalived's name doing without it is only a warning: an old unit file
-    /// knows nothing of it.
+    /// knows nothing of it. So it is for a user to whom no usual place is open, when none was asked for.
     pub fn open_control(self: &Arc<Self>, config: &Config) -> Result<Option<Control>, ControlError> {
         let socket = self.options.control_socket.as_ref().unwrap_or(&config.control.socket);
         let addresses = Addresses { metrics: config.control.metrics, web: config.control.web };
-        match (Control::start(socket, addresses, self.clone(), self.history.clone()), self.options.front) {
-            (Ok(control), _) => Ok(Some(control)),
-            (Err(error), Front::Vipd) => Err(error),
-            (Err(error), Front::Keepalived) => {
+        let start = |socket: &Path| Control::start(socket, addresses, self.clone(), self.history.clone());
+        let is_chosen = self.options.control_socket.is_some() || *socket != Path::new(config::CONTROL_SOCKET);
+        let started = match start(socket) {
+            // The usual place is root's; a user has one of his own.
+            Err(error) if error.is_permission() && !is_chosen => match own_socket() {
+                Some(own) => start(&own).inspect(|_| info!(socket = %own.display(), "control socket")),
+                None => Err(error),
+            },
+            started => started,
+        };
+        let is_wanted = is_chosen || config.control.metrics.is_some() || config.control.web.is_some();
+        match started {
+            Err(error) if self.options.front == Front::Keepalived || error.is_permission() && !is_wanted => {
                 warn!(%error, "no control socket: `vipd status` cannot reach this daemon");
                 Ok(None)
             }
+            started => started.map(Some),
         }
     }
 
@@ -379,6 +391,7 @@ impl Shared {
         share_unchanged(&mut config, &running.config);
         let config = Arc::new(config);
         let locks = running.locks.extended_to(&config).map_err(|error| self.refuse(&error.to_string()))?;
+        privileges::check(&config).map_err(|missing| self.refuse(&missing.to_string()))?;
         let pages =
             running.pages.bind(&config.health_pages).map_err(|error| self.refuse(&error.to_string()))?;
         if let Err(refusal) = running.apply(&config, &self.names).await {
@@ -401,14 +414,14 @@ impl Shared {
         if let Some(narrator) = &self.narrator {
             narrator.reload(config.clone());
         }
-        let options = config.engine.clone();
+        let memory = config.clone();
         running.config = config;
         running.bridge_verdicts(&engine);
         drop(running);
         if is_keepalived {
             info!(target: PARENT, "Reload complete");
         }
-        memory::give_back_beside(&options);
+        memory::give_back_beside(&memory);
         self.events.send(Kind::Reloaded { summary: plan.summary() });
         if !rendered.is_empty() {
             warn!(problems = rendered.trim_end(), "the new configuration has warnings");

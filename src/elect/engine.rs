@@ -11,6 +11,7 @@ mod entries;
 mod groups;
 mod machine;
 mod news;
+mod rest;
 mod statics;
 mod vmacs;
 
@@ -127,15 +128,38 @@ impl Engine {
                         return;
                     }
                 };
-            let granted = realtime::apply(&config.engine);
-            for refused in granted.refused {
-                events.send(Kind::Notice { text: refused });
-            }
             LocalSet::new().block_on(&runtime, async {
-                match Loop::new(&config, verdicts, events).await {
-                    Ok(engine) => engine.run(receiver, ready).await,
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
+                let (mut receiver, mut rest) = (receiver, rest::Rest { config, verdicts, applied: None });
+                loop {
+                    if rest::needs_nobody(&rest.config) {
+                        let _ = ready.send(Ok(()));
+                        match rest.until_needed(&mut receiver).await {
+                            Some(woken) => rest = woken,
+                            None => return,
+                        }
+                    }
+                    let granted = realtime::apply(&rest.config.engine);
+                    for refused in granted.refused {
+                        events.send(Kind::Notice { text: refused });
+                    }
+                    match (Loop::new(&rest.config, rest.verdicts.clone(), events.clone()).await, rest.applied)
+                    {
+                        (Ok(engine), applied) => {
+                            if let Some(applied) = applied {
+                                let _ = applied.send(());
+                            }
+                            return engine.run(receiver, ready).await;
+                        }
+                        (Err(error), None) => {
+                            let _ = ready.send(Err(error));
+                            return;
+                        }
+                        // It runs already, with listeners: whoever wanted more is told by the answer that is dropped.
+                        (Err(error), Some(_)) => {
+                            let text = format!("no instance takes part: {error}");
+                            events.send(Kind::Notice { text });
+                            rest = rest::Rest::after_refusal(&rest.config, rest.verdicts);
+                        }
                     }
                 }
             });

@@ -110,6 +110,20 @@ pub enum ControlError {
     },
 }
 
+/// Where the socket is when the default place is not for this user: `$XDG_RUNTIME_DIR/vipd/control.sock`.
+pub fn own_socket() -> Option<PathBuf> {
+    let directory = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
+    directory.is_absolute().then(|| directory.join("vipd/control.sock"))
+}
+
+impl ControlError {
+    /// The file system does not let this user have the socket there.
+    pub fn is_permission(&self) -> bool {
+        let kinds = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+        matches!(self, Self::Path { source, .. } if kinds.contains(&source.kind()))
+    }
+}
+
 /// What the daemon says instead of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -257,7 +271,11 @@ fn open(socket: &Path) -> Result<UnixListener, ControlError> {
         _ => Path::new("."),
     };
     let missing = !directory.exists();
-    let create = problem("create the directory", directory, "run as root, or choose another path");
+    let create = problem(
+        "create the directory",
+        directory,
+        "run as root, or choose another path (--socket, or [control] socket)",
+    );
     fs::create_dir_all(directory)
         .and_then(|()| match missing {
             // keepalived's umask would take its x away.
@@ -265,7 +283,7 @@ fn open(socket: &Path) -> Result<UnixListener, ControlError> {
             false => Ok(()),
         })
         .map_err(create)?;
-    let help = "run as root, or choose another path ([control] socket)";
+    let help = "run as root, or choose another path (--socket, or [control] socket)";
     let opened = File::open(directory).map_err(problem("open the directory", directory, help))?;
     let _lock = Flock::lock(opened, FlockArg::LockExclusive)
         .map_err(|(_, errno)| problem("lock the directory", directory, help)(errno.into()))?;

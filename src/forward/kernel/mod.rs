@@ -100,8 +100,8 @@ impl KernelPath {
         let wanted: BTreeMap<_, _> =
             services.iter().map(|service| (service.config.name.clone(), rules_of(service))).collect();
         if wanted.is_empty() && told.is_empty() {
-            // Not only when there was a listener: a former life may have had one.
-            return self.ask(Ruler::tidy).await;
+            // Not only when there was a listener: a former life may have had one, of a process with the right to it.
+            return if may_rule() { self.ask(Ruler::tidy).await } else { Ok(()) };
         }
         let asked = wanted.clone();
         let endings = self.ask(move |ruler| ruler.replace(asked)).await?;
@@ -292,6 +292,15 @@ fn rank(config: &config::ready::Backend, now: &BackendStatus) -> Option<u8> {
         Health::Down => return None,
     };
     Some(if config.policy.backup { rank + 2 } else { rank })
+}
+
+/// Whether this process has CAP_NET_ADMIN (`linux/capability.h`: 12).
+fn may_rule() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_none_or(|bits| bits >> 12 & 1 == 1)
 }
 
 #[cfg(test)]
