@@ -330,7 +330,7 @@ impl Daemon {
         if shared.options().dump {
             shared.log_dump().await;
         }
-        memory::give_back_later(config.engine.clone());
+        memory::give_back_later(config.clone());
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         Ok(Self { shared, engine, control, signals, pid_files, log })

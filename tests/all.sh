@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 . packaging/setup.sh
 
 # The real peers, and the tools that watch them.
-install_packages keepalived frr haproxy etcd-server etcd-client \
+install_packages keepalived frr haproxy nginx libnginx-mod-stream etcd-server etcd-client \
     iproute2 nftables tcpdump procps curl openssl python3 util-linux \
     chromium python3-prometheus-client
 

@@ -19,7 +19,7 @@ use super::beside::{self, Refusal};
 use super::path::{
     Answer, Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
 };
-use super::{ForwardError, headers, holder, kernel, path};
+use super::{ForwardError, access, headers, holder, kernel, path};
 use crate::check::Verdict;
 use crate::observe::event::{EventSender, Health, Kind};
 use crate::observe::status::{Carrier, ListenerStatus};
@@ -149,6 +149,7 @@ impl Service {
             Some(libc::EADDRNOTAVAIL) => {
                 "no local port is free: widen net.ipv4.ip_local_port_range".to_owned()
             }
+            Some(libc::EPERM) => "a foreign address needs CAP_NET_ADMIN".to_owned(),
             _ => "the kernel is short of memory for sockets".to_owned(),
         };
         let text = format!(
@@ -229,6 +230,9 @@ impl Steer for Service {
         {
             self.events.send(Kind::Notice { text });
         }
+        if let Some(kind) = self.config.policy.access_log {
+            access::log(kind, self, ended);
+        }
         if ended.end != End::Complete {
             debug!(
                 listener = self.config.name, client.addr = ?ended.client(),
@@ -250,6 +254,8 @@ fn settings(config: &Listener) -> Settings {
         user_timeout: config.user_timeout,
         max_sessions: config.max_sessions.max(1).into(),
         trusted: config.policy.accept_proxy.iter().map(headers::network).collect(),
+        transparent: config.policy.transparent,
+        logged: config.policy.access_log.is_some(),
     }
 }
 
@@ -323,12 +329,13 @@ fn help(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Says early what would otherwise be seen only at the busiest moment.
-pub fn warn_of_few_descriptors(listeners: &[Listener], events: &EventSender) {
+/// Says early, and once for the same number, what would otherwise be seen only at the busiest moment. How many are
+/// needed.
+pub fn warn_of_few_descriptors(listeners: &[Listener], said: u64, events: &EventSender) -> u64 {
     let proxied = listeners.iter().filter(|listener| !kernel::carries(listener));
     let needed = OTHER_DESCRIPTORS + proxied.map(|l| 2 * u64::from(l.max_sessions)).sum::<u64>();
-    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    if !listeners.is_empty() && limit < needed {
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return needed };
+    if !listeners.is_empty() && limit < needed && needed != said {
         warn!(limit, needed, "few descriptors");
         let text = format!(
             "the listeners' max_sessions need {needed} descriptors, the process may hold {limit}: \
@@ -336,4 +343,5 @@ pub fn warn_of_few_descriptors(listeners: &[Listener], events: &EventSender) {
         );
         events.send(Kind::Notice { text });
     }
+    needed
 }

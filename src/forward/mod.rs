@@ -10,6 +10,7 @@
 //!   unhealthy (see [`balance`]).
 //! - The VIP leaves: its sessions are reset on this host; the clients find the new one.
 
+pub mod access;
 pub mod backend;
 pub mod balance;
 pub mod beside;
@@ -106,6 +107,8 @@ pub struct Forward {
     running: Vec<Running>,
     /// Listeners of former configurations that still have sessions.
     retired: Vec<Retired>,
+    /// As many were said to be needed.
+    descriptors: u64,
     vips: Arc<Vips>,
     events: EventSender,
     following: Task,
@@ -180,7 +183,8 @@ impl Forward {
         let ruling = Task::spawn(kernel.clone().follow());
         let following = Task::spawn(vips.clone().follow(path.clone(), kernel.clone(), events_in));
         let (running, retired, events) = (Vec::new(), Vec::new(), events_out);
-        let mut forward = Self { running, retired, vips, events, following, path, kernel, ruling };
+        let mut forward =
+            Self { running, descriptors: 0, retired, vips, events, following, path, kernel, ruling };
         forward.reload(listeners, verdicts, addresses).await?;
         Ok(forward)
     }
@@ -206,7 +210,7 @@ impl Forward {
         if !(listeners.is_empty() && self.running.is_empty()) {
             self.vips.replace(vips);
         }
-        listener::warn_of_few_descriptors(listeners, &self.events);
+        self.descriptors = listener::warn_of_few_descriptors(listeners, self.descriptors, &self.events);
         let mut before = std::mem::take(&mut self.running);
         for Ready { service, sockets, verdicts } in ready {
             let same = before.iter().position(|running| {
@@ -232,7 +236,10 @@ impl Forward {
                     self.path.close(sockets).await;
                 }
             }
-            self.retired.push(Retired { service, following });
+            // Nobody is accepted for it any more: without sessions there is nothing to follow.
+            if service.sessions() > 0 {
+                self.retired.push(Retired { service, following });
+            }
         }
         Ok(())
     }

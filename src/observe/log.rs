@@ -4,12 +4,14 @@
 //! queue fills up and further lines are dropped; nobody who logs ever waits.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
-use tracing::{Dispatch, Subscriber, debug, dispatcher, error, info, warn};
+use tracing::{Dispatch, Metadata, Subscriber, debug, dispatcher, error, info, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
@@ -19,6 +21,10 @@ pub mod keepalived;
 
 /// Environment variable with the filter, which goes before the option.
 pub const FILTER_VARIABLE: &str = "VIPD_LOG";
+
+/// Target of the access log, whose lines have a queue of their own: they are many, and are not to take the place of
+/// what somebody must act on.
+pub const ACCESS: &str = "vipd::access";
 
 /// Lines that may wait for the reader.
 const QUEUE: usize = 4096;
@@ -81,6 +87,7 @@ pub struct Log {
     /// One for each place that lines go to.
     dropped: Vec<ErrorCounter>,
     workers: Vec<WorkerGuard>,
+    access: Later,
 }
 
 /// Lines that wait at the end get this long.
@@ -91,7 +98,8 @@ impl Drop for Log {
     /// still full: and that may be the very pipe that nobody reads. So it ends on a thread that can be left.
     fn drop(&mut self) {
         let (done, finished) = std::sync::mpsc::channel();
-        let workers = std::mem::take(&mut self.workers);
+        let mut workers = std::mem::take(&mut self.workers);
+        workers.extend(self.access.end());
         let flush = move || {
             drop(workers);
             let _ = done.send(());
@@ -105,13 +113,13 @@ impl Drop for Log {
 impl Log {
     /// Counts the lines that did not fit the queue.
     pub fn dropped(&self) -> u64 {
-        count(&self.dropped)
+        count(&self.dropped) + self.access.dropped()
     }
 
     /// The same count, for whoever reports it.
     pub fn dropped_counter(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
-        let counters = self.dropped.clone();
-        move || count(&counters)
+        let (counters, access) = (self.dropped.clone(), self.access.clone());
+        move || count(&counters) + access.dropped()
     }
 }
 
@@ -143,26 +151,97 @@ fn filter(options: &Options) -> Result<EnvFilter, LogError> {
 
 /// A bounded queue, and the thread that empties it.
 fn queue(writer: impl Write + Send + 'static, log: &mut Log) -> NonBlocking {
-    let (writer, worker) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(QUEUE)
-        .thread_name("log")
-        .finish(writer);
+    let (writer, worker) = bounded(writer);
     log.dropped.push(writer.error_counter());
     log.workers.push(worker);
     writer
 }
 
+fn bounded(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log").finish(writer)
+}
+
 fn build(options: &Options, writer: impl Write + Send + 'static) -> Result<(Dispatch, Log), LogError> {
     let filter = filter(options)?;
-    let mut log = Log { dropped: Vec::new(), workers: Vec::new() };
-    let writer = queue(writer, &mut log);
-    Ok((Dispatch::new(Registry::default().with(filter).with(layer(options, writer))), log))
+    let shared = Shared(Arc::new(Mutex::new(writer)));
+    let mut log = Log { dropped: Vec::new(), workers: Vec::new(), access: Later::new(shared.clone()) };
+    let writer = queue(shared, &mut log);
+    let is_access = |metadata: &Metadata<'_>| metadata.target() == ACCESS;
+    let access = layer(options, log.access.clone()).with_filter(filter_fn(is_access));
+    let others = layer(options, writer).with_filter(filter_fn(move |metadata| !is_access(metadata)));
+    Ok((Dispatch::new(Registry::default().with(filter).with(access).with(others)), log))
+}
+
+/// One writer for both queues, a line at a time.
+struct Shared<W>(Arc<Mutex<W>>);
+
+impl<W> Clone for Shared<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<W: Write> Write for Shared<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+/// A queue that is made when its first line comes: most daemons write no access log.
+#[derive(Clone)]
+struct Later(Arc<Made>);
+
+struct Made {
+    make: Box<dyn Fn() -> (NonBlocking, WorkerGuard) + Send + Sync>,
+    queue: OnceLock<NonBlocking>,
+    worker: Mutex<Option<WorkerGuard>>,
+}
+
+impl Later {
+    fn new<W: Write + Send + 'static>(writer: Shared<W>) -> Self {
+        let make = Box::new(move || bounded(writer.clone()));
+        Self(Arc::new(Made { make, queue: OnceLock::new(), worker: Mutex::default() }))
+    }
+
+    fn dropped(&self) -> u64 {
+        self.0.queue.get().map_or(0, |queue| queue.error_counter().dropped_lines() as u64)
+    }
+
+    /// Its worker, which writes what waits when it is dropped.
+    fn end(&self) -> Option<WorkerGuard> {
+        self.0.worker.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Later").field(&self.0.queue.get().is_some()).finish()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Later {
+    type Writer = NonBlocking;
+
+    fn make_writer(&'a self) -> NonBlocking {
+        let queue = self.0.queue.get_or_init(|| {
+            let (queue, worker) = (self.0.make)();
+            *self.0.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+            queue
+        });
+        queue.clone()
+    }
 }
 
 fn build_as_keepalived(options: &Options, ways: &keepalived::Ways) -> Result<(Dispatch, Log), LogError> {
     let filter = filter(options)?;
-    let mut log = Log { dropped: Vec::new(), workers: Vec::new() };
+    // Under keepalived's name the access log is written where everything is.
+    let access = Later::new(Shared(Arc::new(Mutex::new(io::sink()))));
+    let mut log = Log { dropped: Vec::new(), workers: Vec::new(), access };
     let mut layers = Vec::new();
     for place in ways.places() {
         let writer = place
@@ -176,9 +255,10 @@ fn build_as_keepalived(options: &Options, ways: &keepalived::Ways) -> Result<(Di
     Ok((Dispatch::new(Registry::default().with(filter).with(layers)), log))
 }
 
-fn layer<S>(options: &Options, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S, W>(options: &Options, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = fmt::layer().with_writer(writer).with_ansi(options.colour);
     match (options.format, options.without_time) {

@@ -71,8 +71,6 @@ fn of_listener(listener: &Listener) -> Vec<&'static str> {
         (policy.rebalance.is_some(), "rebalance"),
         (policy.no_backend == NoBackend::TryAll && !ruled, "no_backend"),
         (policy.close_backup_sessions, "close_backup_sessions"),
-        (policy.transparent, "transparent"),
-        (policy.access_log.is_some(), "access_log"),
         (policy.quorum.is_some(), "quorum"),
     ];
     said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()

@@ -3,6 +3,7 @@
 //! A backend that refuses is followed by the next one at once. One that does not answer within the patience
 //! goes on being waited for, but the next one is tried besides; the first to answer gets the session.
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,11 +15,11 @@ use nix::sys::epoll::EpollFlags;
 use socket2::SockRef;
 
 use super::event_loop::{EventLoop, watch};
-use super::greeting::introduce;
+use super::greeting::{introduce, peer};
 use super::lane::Leg;
 use super::mailbox::Mailbox;
 use super::service::{Answer, Ask, Backend, Choice, Connect, End, Service, Side};
-use super::session::{Attempt, Phase, Session, Tries, Waiting};
+use super::session::{Attempt, Course, Extra, Phase, Session, Tries, Waiting};
 use super::slab::Key;
 use super::socket;
 
@@ -39,7 +40,12 @@ impl EventLoop {
     pub(super) fn open(&mut self, service: Arc<Service>, client: OwnedFd) {
         service.tally.accepted();
         let key = self.sessions.insert(Session::new(service, client, self.now));
+        self.tell_open();
         let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.service.settings.logged {
+            let course = Course { peer: peer(session), ..Course::default() };
+            session.extra = Some(Box::new(Extra { course, ..Extra::default() }));
+        }
         match watch(&self.epoll, &session.client.socket, key, 0) {
             Ok(()) if self.expects_header(key) => {}
             Ok(()) => self.try_next(key),
@@ -87,11 +93,25 @@ impl EventLoop {
         session.begun = self.micros;
         session.patience = u16::try_from(choice.patience.as_millis()).unwrap_or(u16::MAX);
         session.tag = choice.tag;
+        let age = session.age(self.now);
+        if let Some(Extra { course, .. }) = session.extra.as_deref_mut()
+            && course.begun.is_none()
+        {
+            (course.begun, course.first) = (Some(age), index);
+        }
         let service = &session.service;
         let address = service.backends[usize::from(index)].address;
-        let socket = match self.spare.take_if(|(ipv6, _)| *ipv6 == address.is_ipv6()) {
-            Some((_, socket)) => Ok(socket),
-            None => open(address.is_ipv6()),
+        let from = if service.settings.transparent { client_of(session, address) } else { None };
+        let socket = match from {
+            Some(client) => socket::open_as(client).map_err(|error| {
+                service.steer.shortage("connect to a backend from the client's address", error);
+                // Whatever it is, another backend is no remedy.
+                Errno::ENOBUFS
+            }),
+            None => match self.spare.take_if(|(ipv6, _)| *ipv6 == address.is_ipv6()) {
+                Some((_, socket)) => Ok(socket),
+                None => open(address.is_ipv6()),
+            },
         };
         let began = socket.and_then(|socket| {
             // The last packet of the handshake waits for the client's first bytes and goes with them.
@@ -230,6 +250,10 @@ impl EventLoop {
             true => Duration::from_micros(self.micros.wrapping_sub(session.begun).into()),
             false => Duration::from_millis(self.now.saturating_sub(since)),
         };
+        let age = session.age(self.now);
+        if let Some(extra) = &mut session.extra {
+            extra.course.connected = Some(age);
+        }
         (session.index, session.attempt, session.phase) = (index, number, Phase::Open);
         let counts = &session.service.backends[usize::from(index)];
         counts.enter(took);
@@ -314,7 +338,7 @@ fn choose(session: &mut Session, mailbox: &Arc<Mailbox>, key: Key) -> Answer {
         _ if session.attempt > 0 => &first,
         _ => &[],
     };
-    let (client, told) = (session.client.as_fd(), session.told.as_deref());
+    let (client, told) = (session.client.as_fd(), session.told());
     let answer =
         session.service.steer.choose(&Ask { tried, may_wait, tag: session.tag, client, told, mailbox, key });
     match answer {
@@ -360,8 +384,17 @@ fn gone(session: &Session, index: u16, how: Connect) {
     if matches!(how, Connect::Failed(_) | Connect::TimedOut) {
         backend.connect_errors.fetch_add(1, Ordering::Relaxed);
     }
+    if let Some(extra) = &session.extra {
+        extra.course.timed_out.set(how == Connect::TimedOut);
+    }
     session.service.steer.connected(usize::from(index), how);
     session.service.steer.vacated(usize::from(index));
+}
+
+/// The client's address for a socket towards this backend; of the other family there is none.
+fn client_of(session: &Session, backend: SocketAddr) -> Option<IpAddr> {
+    let client = session.told().map(|ends| ends.source).or_else(|| peer(session))?;
+    (client.is_ipv6() == backend.is_ipv6()).then(|| client.ip())
 }
 
 impl Session {

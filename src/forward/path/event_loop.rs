@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -43,6 +43,8 @@ const MAILBOX: u64 = u64::MAX << 32;
 #[derive(Debug)]
 pub struct EventLoop {
     pub(super) number: usize,
+    /// Sessions of every loop, this one's at its number.
+    pub(super) open: Arc<[AtomicU64]>,
     pub(super) epoll: Epoll,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) sessions: Slab<Session>,
@@ -97,12 +99,18 @@ impl EventLoop {
     /// # Errors
     ///
     /// The host has no descriptors.
-    pub fn new(number: usize, mailbox: Arc<Mailbox>, pipes: usize) -> nix::Result<Self> {
+    pub fn new(
+        number: usize,
+        open: Arc<[AtomicU64]>,
+        mailbox: Arc<Mailbox>,
+        pipes: usize,
+    ) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(mailbox.wake().as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, MAILBOX))?;
         let every = u64::try_from(ROUND.as_millis()).unwrap_or(1000);
         Ok(Self {
             number,
+            open,
             epoll,
             mailbox,
             sessions: Slab::new(),
@@ -259,6 +267,7 @@ impl EventLoop {
     /// Ends a session: counts it out, tells, closes.
     pub(super) fn end(&mut self, key: Key, end: End) {
         let Some(mut session) = self.sessions.remove(key) else { return };
+        self.tell_open();
         let tally = &session.service.tally;
         tally.ended[end.place()].fetch_add(1, Ordering::Relaxed);
         if end.is_refusal() {
@@ -292,7 +301,12 @@ impl EventLoop {
             bytes_out,
             tag: session.tag,
             client: session.client.as_fd(),
-            told: session.told.as_deref(),
+            told: session.told(),
+            course: session.extra.as_deref().map(|extra| &extra.course),
+            attempts: session.attempt,
+            last: (session.attempt > 0).then(|| usize::from(session.index)),
+            waited: matches!(session.phase, Phase::Waiting(_)),
+            open: &self.open,
         });
         if let Some(index) = backend {
             session.service.steer.vacated(index);
@@ -300,6 +314,11 @@ impl EventLoop {
         let service = session.service.clone();
         session.close(end, &mut self.io);
         service.tally.leave();
+    }
+
+    /// For whoever asks how many sessions there are.
+    pub(super) fn tell_open(&self) {
+        self.open[self.number].store(self.sessions.len() as u64, Ordering::Relaxed);
     }
 
     // Accepting.

@@ -49,7 +49,7 @@ impl EventLoop {
             Ok(None) => {}
             Ok(Some(header)) => {
                 if let Header::For(ends) = header {
-                    session.told = Some(Box::new(ends));
+                    session.extra.get_or_insert_default().told = Some(ends);
                 }
                 // The first attempt begins now, not when the client was accepted.
                 session.phase = Phase::Connecting(Some(Box::new(Tries::since(now))));
@@ -108,7 +108,7 @@ fn greet(session: &mut Session) -> Result<Option<Header>, End> {
 pub fn introduce(session: &Session, index: u16, leg: &mut Leg) -> Result<(), Errno> {
     let Some(version) = session.service.backends[usize::from(index)].send_proxy else { return Ok(()) };
     let own = || Some(Ends { source: peer(session)?, destination: local(session)? });
-    let ends = session.told.as_deref().copied().or_else(own);
+    let ends = session.told().copied().or_else(own);
     let header = proxy::write(version, ends.as_ref());
     let bytes = header.bytes();
     match send(leg.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
@@ -122,7 +122,8 @@ pub fn introduce(session: &Session, index: u16, leg: &mut Leg) -> Result<(), Err
     }
 }
 
-fn peer(session: &Session) -> Option<SocketAddr> {
+/// Who connected.
+pub fn peer(session: &Session) -> Option<SocketAddr> {
     SockRef::from(&session.client.as_fd()).peer_addr().ok()?.as_socket()
 }
 

@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -38,6 +39,7 @@ pub use service::{
     Answer, Ask, Backend, Choice, Connect, End, Ended, Keepalive, Service, Settings, Side, Steer, Tally,
     Waiter,
 };
+pub use session::Course;
 
 #[cfg(test)]
 pub use lane::MOST_HELD;
@@ -106,9 +108,10 @@ impl Path {
         // Each pipe is two descriptors; an eighth of all is for pipes.
         let pipes = usize::try_from(limit / 16).unwrap_or(usize::MAX) / loops;
         let mut path = Self { loops: Vec::new() };
+        let open: Arc<[AtomicU64]> = (0..loops).map(|_| AtomicU64::new(0)).collect();
         for number in 0..loops {
             let mailbox = Arc::new(Mailbox::new()?);
-            let event_loop = EventLoop::new(number, mailbox.clone(), pipes)?;
+            let event_loop = EventLoop::new(number, open.clone(), mailbox.clone(), pipes)?;
             let thread = thread::Builder::new().name(format!("forward-{number}")).spawn(move || {
                 if catch_unwind(AssertUnwindSafe(|| event_loop.run())).is_err() {
                     // Listening sockets that nobody accepts from are worse than a new start.

@@ -89,7 +89,7 @@ impl EventLoop {
             let (bytes_in, bytes_out) = session.bytes();
             tell(mailbox::Session {
                 id: SessionId { of_loop, key },
-                client: match &session.told {
+                client: match session.told() {
                     Some(ends) => Some(ends.source),
                     None => socket.peer_addr().ok().and_then(|address| address.as_socket()),
                 },

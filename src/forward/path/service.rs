@@ -14,6 +14,7 @@ use socket2::SockRef;
 
 use super::mailbox::{Bell, Command, Mailbox};
 use super::proxy::{self, Ends, Fault};
+use super::session::Course;
 use super::slab::Key;
 use crate::observe::status::SharedHistogram;
 use crate::observe::status::shared::raise;
@@ -46,6 +47,10 @@ pub struct Settings {
     pub max_sessions: u64,
     /// Clients that say in a PROXY header whom they stand for.
     pub trusted: Box<[proxy::Network]>,
+    /// Connect to backends from the client's address.
+    pub transparent: bool,
+    /// How they get to their backends is remembered for [`Steer::ended`].
+    pub logged: bool,
 }
 
 /// TCP keepalive.
@@ -401,11 +406,25 @@ pub struct Ended<'a> {
     pub bytes_out: u64,
     /// Of the last answer of [`Steer::choose`].
     pub tag: u32,
+    /// Where it was logged.
+    pub course: Option<&'a Course>,
+    /// Attempts to connect that were begun.
+    pub attempts: u8,
+    /// The backend of the last one.
+    pub last: Option<usize>,
+    /// It has ended while it waited for a place.
+    pub waited: bool,
+    pub(super) open: &'a [AtomicU64],
     pub(super) client: BorrowedFd<'a>,
     pub(super) told: Option<&'a Ends>,
 }
 
 impl Ended<'_> {
+    /// Sessions of all services that are open, without this one.
+    pub fn open_sessions(&self) -> u64 {
+        self.open.iter().map(|of_loop| of_loop.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whose it was, by its PROXY header if it has sent one, and otherwise as long as the kernel knows. A system
     /// call.
     pub fn client(&self) -> Option<SocketAddr> {
@@ -417,6 +436,9 @@ impl Ended<'_> {
 
     /// Who connected, as long as the kernel knows. A system call.
     pub fn peer(&self) -> Option<SocketAddr> {
+        if let Some(peer) = self.course.and_then(|course| course.peer) {
+            return Some(peer);
+        }
         SockRef::from(&self.client.as_fd()).peer_addr().ok()?.as_socket()
     }
 }

@@ -4,7 +4,8 @@
 //! a reset arrives as a reset and never as an end of stream, so that a truncated stream cannot look complete.
 //! A reset does not overtake the bytes that were sent before it.
 
-use std::net::Shutdown;
+use std::cell::Cell;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ pub struct Session {
     pub phase: Phase,
     /// What the control side knows it by.
     pub tag: u32,
-    /// What its PROXY header says of it.
-    pub told: Option<Box<Ends>>,
+    /// What only some sessions need.
+    pub extra: Option<Box<Extra>>,
     up: Lane,
     down: Lane,
     /// When it was accepted, in the loop's milliseconds.
@@ -55,6 +56,30 @@ pub struct Session {
     moved: u32,
     /// When the newest attempt began, in the loop's microseconds.
     pub begun: u32,
+}
+
+/// What is remembered of sessions with a PROXY header, and of those that are logged.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// What its PROXY header says of it.
+    pub told: Option<Ends>,
+    /// How it got to its backend.
+    pub course: Course,
+}
+
+/// How a session got to its backend, in milliseconds since it was accepted.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// Who connected: of a connection that was reset the kernel does not know it any more.
+    pub peer: Option<SocketAddr>,
+    /// The first attempt began.
+    pub begun: Option<u32>,
+    /// A backend answered.
+    pub connected: Option<u32>,
+    /// The first backend that was tried.
+    pub first: u16,
+    /// The last attempt that failed took too long.
+    pub timed_out: Cell<bool>,
 }
 
 /// How far a session is.
@@ -158,7 +183,7 @@ impl Session {
             quiet: true,
             phase: Phase::Connecting(None),
             tag: 0,
-            told: None,
+            extra: None,
             up: Lane::new(),
             down: Lane::new(),
             born: now,
@@ -170,6 +195,16 @@ impl Session {
     /// Bytes from the client, and to it.
     pub fn bytes(&self) -> (u64, u64) {
         (self.up.bytes, self.down.bytes)
+    }
+
+    /// What its PROXY header says of it.
+    pub fn told(&self) -> Option<&Ends> {
+        self.extra.as_ref()?.told.as_ref()
+    }
+
+    /// Milliseconds since it was accepted.
+    pub fn age(&self, now: u64) -> u32 {
+        u32::try_from(now.saturating_sub(self.born)).unwrap_or(u32::MAX)
     }
 
     /// A backend has answered.

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, SockFlag, SockaddrStorage, accept4, connect, recv};
+use nix::sys::socket::{MsgFlags, SockFlag, SockaddrStorage, accept4, bind as bind_to, connect, recv};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::service::Settings;
@@ -94,6 +94,35 @@ pub fn accept(socket: &impl AsRawFd) -> Result<OwnedFd, Errno> {
 pub fn open(ipv6: bool) -> io::Result<OwnedFd> {
     let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
     Ok(Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?.into())
+}
+
+/// A socket towards backends that has a foreign address: the answers come back here if they are routed so.
+///
+/// The port is chosen when it connects, so that as many connections as there are ports go to each backend.
+///
+/// # Errors
+///
+/// CAP_NET_ADMIN or CAP_NET_RAW is lacking (EPERM), or the address is none of a host.
+pub fn open_as(client: IpAddr) -> Result<OwnedFd, Errno> {
+    let socket = open(client.is_ipv6())
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOMEM)))?;
+    let (level, transparent) = match client {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+    };
+    turn_on(&socket, level, transparent)?;
+    turn_on(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)?;
+    bind_to(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(client, 0)))?;
+    Ok(socket)
+}
+
+fn turn_on(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(mem::size_of::<libc::c_int>()).unwrap_or(0);
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads one int.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), length) };
+    Errno::result(result).map(drop)
 }
 
 /// Begins to connect. Whether it is done already.

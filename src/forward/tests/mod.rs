@@ -3,6 +3,7 @@
 //! A clock decides nothing here except how long a test may hang before it fails; the few that measure a time
 //! say so in their names.
 
+mod access;
 pub(super) mod bench;
 mod counts;
 mod crowds;
