@@ -279,7 +279,7 @@ impl Histogram {
 pub struct CheckStatus {
     /// Name.
     pub name: String,
-    /// `script`, `http`, `https`, `apiserver`, `tcp`, `process`, `file`, `interface`.
+    /// The key of the check in the configuration: `script`, `https`, `tcp`, `ping` and so on.
     pub kind: String,
     /// Health.
     pub health: Health,
