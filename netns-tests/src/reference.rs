@@ -368,7 +368,8 @@ fn only_child(of: u32) -> Option<Pid> {
     children(of).first().and_then(|child| i32::try_from(*child).ok()).map(Pid::from_raw)
 }
 
-fn children(of: u32) -> Vec<u32> {
+/// Processes that a process started and that are there.
+pub fn children(of: u32) -> Vec<u32> {
     let all = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
     all.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect()
 }

@@ -1,6 +1,6 @@
 //! Virtual servers become listeners, their checkers checks.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -43,7 +43,9 @@ impl Lower<'_> {
             self.complete_service(&mut service, &faces, &name);
             let Some(bind) = self.addresses_of(&service, &faces, &name) else { continue };
             self.method_finding(&service, &mut said);
-            self.listener(service, bind, name);
+            for (service, bind, name) in by_port(service, bind, name) {
+                self.listener(service, bind, name);
+            }
         }
         self.forget_files_of_checkers();
     }
@@ -327,13 +329,55 @@ impl Service {
 
     /// What status, metrics and commands call it.
     fn name(&self) -> String {
+        self.name_with("")
+    }
+
+    /// `port`: what stands behind the name of a group.
+    fn name_with(&self, port: &str) -> String {
         let end = if self.carried() == Protocol::Udp { "/udp" } else { "" };
         match &self.to {
             To::Address(address) => format!("{address}{end}"),
             To::Mark(mark) => format!("fwmark {mark}"),
-            To::Group(name) => format!("{}{end}", name.value),
+            To::Group(name) => format!("{}{port}{end}", name.value),
         }
     }
+
+    /// Servers without a port of their own get this.
+    fn set_port(&mut self, port: u16) {
+        let sorry = self.sorry.iter_mut().map(|sorry| &mut sorry.address);
+        for address in self.real.iter_mut().map(|real| &mut real.address).chain(sorry) {
+            if address.port() == 0 {
+                address.set_port(port);
+            }
+        }
+    }
+}
+
+/// Servers without a port get connections at the port that the client asked for: a group of several ports is a listener
+/// for each. What tells of the quorum and of servers is with the first alone.
+fn by_port(
+    mut service: Service,
+    bind: Vec<SocketAddr>,
+    name: String,
+) -> Vec<(Service, Vec<SocketAddr>, String)> {
+    let ports: BTreeSet<u16> = bind.iter().map(SocketAddr::port).collect();
+    let sorry = service.sorry.iter().map(|sorry| sorry.address);
+    let keeps = service.real.iter().map(|real| real.address).chain(sorry).any(|address| address.port() == 0);
+    if !keeps || ports.len() < 2 {
+        service.set_port(ports.first().copied().unwrap_or(0));
+        return vec![(service, bind, name)];
+    }
+    let mut all = Vec::new();
+    for port in ports {
+        let mut one = service.clone();
+        one.set_port(port);
+        let own = bind.iter().copied().filter(|address| address.port() == port).collect();
+        let name = one.name_with(&format!(":{port}"));
+        all.push((one, own, name));
+        (service.quorum_up, service.quorum_down) = (None, None);
+        service.real.iter_mut().for_each(|real| (real.notify_up, real.notify_down) = (None, None));
+    }
+    all
 }
 
 fn policy(service: &Service) -> Policy {
@@ -358,7 +402,8 @@ fn policy(service: &Service) -> Policy {
         // As IPVS does: with NAT the servers send their answers by way of this host.
         mode: if udp { Mode::Kernel { source_nat: !nat } } else { Mode::Proxy },
         persistence,
-        close_backup_sessions: service.sorry.as_ref().is_some_and(|sorry| !sorry.inhibit),
+        // The kernel's sessions end by themselves.
+        close_backup_sessions: !udp && service.sorry.as_ref().is_some_and(|sorry| !sorry.inhibit),
         quorum: (told || quorum.least > 1 || quorum.hysteresis > 0).then_some(quorum),
         ..Policy::default()
     }

@@ -232,9 +232,6 @@ impl Lower<'_> {
                             "packets keep their port with DR and TUN in keepalived",
                         ));
                     }
-                    if address.port() == 0 {
-                        address.set_port(own.first().copied().unwrap_or(0));
-                    }
                 }
             }
         }
