@@ -34,6 +34,12 @@ impl Limit {
         Self { at: Instant::now() + time, time }
     }
 
+    /// The same, or less from now on.
+    fn at_most(self, time: Option<Duration>) -> Self {
+        let shorter = time.map(Self::new).filter(|shorter| shorter.at < self.at);
+        shorter.unwrap_or(self)
+    }
+
     /// As it is said.
     pub(super) fn spoken(self) -> Spoken<Duration> {
         Spoken(self.time)
@@ -108,9 +114,11 @@ impl Dialer {
         limit: Limit,
     ) -> Result<TcpStream, String> {
         let mut last = String::new();
+        let connecting = limit.at_most(self.dial.connect_timeout);
         for address in addresses {
-            let connected =
-                limit.hold(self.open(*address), |time| format!("connect timed out after {time}")).await?;
+            let connected = connecting
+                .hold(self.open(*address), |time| format!("connect timed out after {time}"))
+                .await?;
             match connected {
                 Ok(mut stream) => {
                     let header = self.proxy_header(&stream);

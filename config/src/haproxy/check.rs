@@ -108,9 +108,9 @@ impl<'a> Checker<'a> {
         let settings = &self.proxy.settings;
         let connect = settings.timeout("timeout connect").map_or(interval, |connect| connect.min(interval));
         // Without `timeout check` the whole check has as long as a connect has with it.
-        let timeout = match (&probe, settings.timeout("timeout check")) {
-            (Probe::Tcp { .. }, _) | (_, None) => connect,
-            (_, Some(check)) => check,
+        let (timeout, connect_timeout) = match (&probe, settings.timeout("timeout check")) {
+            (Probe::Tcp { .. }, _) | (_, None) => (connect, None),
+            (_, Some(check)) => (check, Some(connect).filter(|connect| *connect < check)),
         };
         let number =
             |name, default: u32| options.number(name).and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
@@ -131,7 +131,11 @@ impl<'a> Checker<'a> {
                 down_interval: options.time("downinter").filter(|time| *time != interval),
                 ..Pace::default()
             },
-            dial: Dial { send_proxy: send_proxy.then(|| header(options)), ..Dial::default() },
+            dial: Dial {
+                send_proxy: send_proxy.then(|| header(options)),
+                connect_timeout,
+                ..Dial::default()
+            },
         }
     }
 

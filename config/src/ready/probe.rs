@@ -110,6 +110,10 @@ pub struct Dial {
     pub interface: Option<String>,
     /// SO_MARK, for routing rules (keepalived: `fwmark` of a checker). Needs CAP_NET_ADMIN.
     pub mark: Option<u32>,
+    /// After this a connect counts as failed, before the timeout of the whole (HAProxy: `timeout connect`, and `inter`,
+    /// beside `timeout check`). Default: the timeout of the whole.
+    #[serde(skip_serializing_if = "is_default")]
+    pub connect_timeout: Option<Duration>,
     /// A PROXY header goes first (HAProxy: `check-send-proxy`): version 1 with the addresses of the connection
     /// itself, version 2 as LOCAL.
     pub send_proxy: Option<ProxyVersion>,

@@ -117,9 +117,10 @@ impl Door<'_> {
         let source_port = self.integer(table, "source_port", 1..=65535).map(|port| port.value);
         let interface = self.text(table, "source_interface").map(|name| name.value);
         let mark = self.integer(table, "mark", 1..=i64::from(u32::MAX)).map(|mark| mark.value);
+        let connect_timeout = self.duration(table, "connect_timeout", SOME_TIME).map(|time| time.value);
         let versions = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
         let send_proxy = self.one_of(table, "send_proxy", &versions);
-        Dial { source, source_port, interface, mark, send_proxy }
+        Dial { source, source_port, interface, mark, connect_timeout, send_proxy }
     }
 
     fn probe(

@@ -44,6 +44,7 @@ fn dial(text: &mut String, dial: &Dial) {
     optional(text, "source_port", dial.source_port);
     word(text, "source_interface", dial.interface.as_deref());
     optional(text, "mark", dial.mark);
+    optional(text, "connect_timeout", dial.connect_timeout.map(|time| quoted(&shown(time))));
     let version = dial.send_proxy.map(|version| match version {
         ProxyVersion::V1 => "v1",
         ProxyVersion::V2 => "v2",

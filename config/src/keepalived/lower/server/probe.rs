@@ -94,6 +94,7 @@ fn check(
             source_port: checker.connection.source_port,
             interface: checker.connection.interface.clone(),
             mark: checker.connection.mark,
+            connect_timeout: None,
             send_proxy: None,
         },
         only_if_used: true,
