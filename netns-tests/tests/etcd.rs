@@ -1,6 +1,6 @@
 //! Three real etcd members with TLS behind vipd's forwarder; `etcdctl` goes on through a failover.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -124,9 +124,13 @@ struct Operation {
 }
 
 fn etcdctl(client: &Host, tls: &Certificates, words: &[&str]) -> Operation {
+    etcdctl_at(client, VIP, tls, words)
+}
+
+fn etcdctl_at(client: &Host, at: &str, tls: &Certificates, words: &[&str]) -> Operation {
     let from = now();
     let (ca, cert, key) = (tls.path("ca.pem"), tls.path("cert.pem"), tls.path("key.pem"));
-    let endpoint = format!("https://{VIP}:2379");
+    let endpoint = format!("https://{at}:2379");
     let common = [
         "etcdctl",
         "--endpoints",
@@ -223,4 +227,107 @@ fn etcdctl_goes_on_through_a_failover() {
     let _turn = Turn::alone();
     let lab = Lab::new(&["etcd1", "etcd2", "etcd3"]);
     survives_a_failover(&lab).unwrap_or_else(|failure| panic!("{}\n{}", failure.text, lab.report()));
+}
+
+/// Answers SRV of `_etcd-client-ssl._tcp.lab` with three members, and their addresses, by RFC 1035 and RFC 2782.
+const NAME_SERVER: &str = r#"
+import socket, struct, sys
+members = dict(pair.split("=") for pair in sys.argv[1:])
+def packed(name):
+    return b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0"
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 53))
+while True:
+    q, peer = s.recvfrom(1500)
+    at, labels = 12, []
+    while q[at]:
+        labels.append(q[at + 1:at + 1 + q[at]].decode()); at += 1 + q[at]
+    name, kind = ".".join(labels).lower(), struct.unpack(">H", q[at + 1:at + 3])[0]
+    records = []
+    if name == "_etcd-client-ssl._tcp.lab" and kind == 33:
+        records = [struct.pack(">HHH", 0, 1, 2379) + packed(m + ".lab") for m in members]
+    elif name.endswith(".lab") and kind == 1 and name[:-4] in members:
+        records = [socket.inet_aton(members[name[:-4]])]
+    known = name.endswith(".lab")
+    head = q[:2] + bytes([0x85, 0x80 if known else 0x83]) + struct.pack(">HHHH", 1, len(records), 0, 0)
+    answers = b"".join(b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 1, len(r)) + r for r in records)
+    s.sendto(head + q[12:at + 5] + answers, peer)
+"#;
+
+fn gateway() -> &'static str {
+    "[[listener]]\nname = \"etcd\"\nbind = [\"127.0.0.1:2379\"]\n\
+     check = { tcp = {}, interval = \"200ms\", fall = 1, rise = 1 }\n\
+     backends = [{ name = \"members\", srv = \"_etcd-client-ssl._tcp.lab\" }]\n\n\
+     [[health_page]]\nbind = \"127.0.0.1:8081\"\nlisteners = [\"etcd\"]\nleast = 3\n"
+}
+
+fn gateway_goes_on_without_a_member(lab: &Lab) -> Outcome {
+    let tls = Certificates::make(lab);
+    let client = &lab.client;
+    client.run(&["ip", "link", "set", "lo", "up"]);
+    let resolv = client.directory.join("resolv.conf");
+    std::fs::write(&resolv, "nameserver 127.0.0.1\noptions timeout:1\n").expect("ours");
+    client.bind(&resolv, Path::new("/etc/resolv.conf"));
+    let mut command = client.command("python3");
+    command.args(["-c", NAME_SERVER]);
+    command.args(lab.others.iter().map(|member| format!("{}={}", member.name, member.ipv4())));
+    let _names = Process::start(command, &client.directory.join("names.log")).expect("python3 starts");
+    let mut members: Vec<Process> = lab.others.iter().map(|host| start_member(lab, host, &tls)).collect();
+    let mut vipd = Peer::start_toml(client, gateway(), "vipd");
+    let etcdctl = |words: &[&str]| etcdctl_at(client, "127.0.0.1", &tls, words);
+    wait_until("all members are found and up", Duration::from_secs(40), || {
+        client.try_run(&["curl", "-sf", "http://127.0.0.1:8081/healthz"]).is_ok()
+    })?;
+    wait_until("etcd answers", Duration::from_secs(40), || etcdctl(&["put", "counter", "0"]).result.is_ok())?;
+
+    // A follower dies: an election of etcd's own would be another test.
+    let leads = |host: &Host| {
+        let status =
+            etcdctl_at(client, &host.ipv4(), &tls, &["endpoint", "status"]).result.unwrap_or_default();
+        status.split(", ").nth(4) == Some("true")
+    };
+    let victim = lab.others.iter().position(|host| !leads(host)).expect("two of three follow");
+    let common =
+        ["--cacert", &tls.path("ca.pem"), "--cert", &tls.path("cert.pem"), "--key", &tls.path("key.pem")];
+    let mut command = client.command("etcdctl");
+    command.args(["--endpoints", "https://127.0.0.1:2379"]).args(common).args(["watch", "counter"]);
+    let mut watch = Process::start(command, &client.directory.join("watch.log")).expect("etcdctl starts");
+    let mut operations = Vec::new();
+    let mut died = None;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(6) {
+        if died.is_none() && started.elapsed() > Duration::from_secs(2) {
+            died = Some(now());
+            members[victim].kill_family();
+        }
+        let value = operations.len().to_string();
+        operations.push(etcdctl(&["put", "counter", &value]));
+        operations.push(etcdctl(&["get", "counter", "--print-value-only"]));
+    }
+    let died = died.expect("it died");
+    let failed: Vec<&Operation> = operations.iter().filter(|operation| operation.result.is_err()).collect();
+    for operation in &failed {
+        ensure(operation.from <= died && operation.to >= died, || {
+            format!("failed though it was not in flight when the member died ({died:?}): {operation:?}")
+        })?;
+    }
+    println!("{} operations, {} failed", operations.len(), failed.len());
+    ensure(operations.len() > 40, || format!("{} operations", operations.len()))?;
+    ensure(etcdctl(&["put", "counter", "last"]).result.is_ok(), || "no last word".to_owned())?;
+    watch.wait_for_output("last", Duration::from_secs(10))?;
+    let status = vipd.status(client)?;
+    let names = &status["listeners"][0]["names"][0];
+    ensure(names["addresses"].as_array().is_some_and(|found| found.len() == 3), || names.to_string())?;
+    vipd.stop()
+}
+
+#[test]
+fn etcdctl_goes_on_through_a_gateway_without_a_member() {
+    if !enabled(&["etcd", "etcdctl", "openssl", "python3", "curl"]) {
+        return;
+    }
+    let _turn = Turn::alone();
+    let lab = Lab::new(&["etcd1", "etcd2", "etcd3"]);
+    gateway_goes_on_without_a_member(&lab)
+        .unwrap_or_else(|failure| panic!("{}\n{}", failure.text, lab.report()));
 }
