@@ -202,9 +202,15 @@ impl Bed {
             let backends = status["listeners"][0]["backends"].as_array().cloned().unwrap_or_default();
             backends.len() == 3 && backends.iter().all(|backend| backend["health"] == "up")
         })?;
-        // The rules follow the verdicts.
-        wait_until("every backend has its share", SOON, || {
-            self.table().contains("comment \"b1 2, b2 1, b3 1\"")
+        // The rules follow the verdicts: of the four listeners that draw by number.
+        self.wait_until_shared("b1 2, b2 1, b3 1", 4)
+    }
+
+    /// So many listeners share their sessions so.
+    fn wait_until_shared(&self, shares: &str, listeners: usize) -> Outcome {
+        let comment = format!("comment \"{shares}\"");
+        wait_until(&format!("{listeners} listeners with {comment}"), SOON, || {
+            self.table().matches(&comment).count() == listeners
         })
     }
 
@@ -299,6 +305,8 @@ fn loses_a_backend(bed: &Bed) -> Outcome {
     })?;
     ensure(took < CHECKED + Duration::from_millis(700), || format!("it was told after {took:?}"))?;
     println!("measured: a waiting client of a dead backend is reset {took:?} after its death");
+    // The other listener has a check of its own.
+    bed.wait_until_shared("b1 2, b2 0, b3 1", 2)?;
     let got = spread(client, VIP, 80, 12)?;
     ensure(!got.keys().any(|key| key.starts_with("b2")), || {
         format!("the dead backend still gets some: {got:?}")
