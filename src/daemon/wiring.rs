@@ -222,14 +222,22 @@ impl Shared {
     pub async fn start_forward(&self) -> Result<(), StartError> {
         let mut running = self.running.lock().await;
         let Running { config, checks, .. } = &*running;
-        let verdicts = |name: &str| checks.subscribe(name);
+        let subject = |name: &str| checks.follow(name);
         let events = self.events.clone();
         // One for each processor that this process may use.
         let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let loops = config.forwarder.loops.map_or_else(processors, usize::from);
-        let forward =
-            Forward::start(loops, &config.listeners, verdicts, vips(config), self.bus.subscribe(), events)
-                .await?;
+        let groups = config.process.supplementary_groups;
+        let forward = Forward::start(
+            loops,
+            groups,
+            &config.listeners,
+            subject,
+            vips(config),
+            self.bus.subscribe(),
+            events,
+        )
+        .await?;
         let pages = running.pages.bind(&running.config.health_pages)?;
         running.forward = Some(forward);
         running.pages.serve(pages, &self.ask());
@@ -535,8 +543,8 @@ impl Running {
         self.checks.reload(&effective.checks, &config.process);
         let Self { checks, forward, .. } = self;
         if let Some(forward) = forward {
-            let verdicts = |name: &str| checks.subscribe(name);
-            if let Err(refusal) = forward.reload(&effective.listeners, verdicts, vips(config)).await {
+            let subject = |name: &str| checks.follow(name);
+            if let Err(refusal) = forward.reload(&effective.listeners, subject, vips(config)).await {
                 checks.reload(&names.effective(&self.config).checks, &self.config.process);
                 return Err(refusal);
             }

@@ -86,9 +86,9 @@ impl fmt::Display for Tcplog<'_> {
         // The frontend counts this session, its backend and server count the others.
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let all = ended.open_sessions() + 1;
-        let here = load(&service.tally.sessions);
+        let here = load(&service.tally().sessions);
         let others = here.saturating_sub(1);
-        let there = ended.last.map_or(0, |index| load(&service.backends[index].counts.sessions));
+        let there = ended.last.map_or(0, |index| load(&service.backends[index].counts().sessions));
         let redispatched = ended.course.is_some_and(|course| {
             ended.attempts > 1 && ended.last.is_some_and(|last| last != usize::from(course.first))
         });

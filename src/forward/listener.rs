@@ -1,28 +1,34 @@
 //! The listening side of one service: bind, choose for the data path, tell what it tells.
 
+use std::hash::BuildHasher as _;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use config::ready::{Backend as BackendConfig, Listener};
-use nix::errno::Errno;
+use config::ready::{Listener, Quorum};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
-use tokio::sync::watch;
-use tracing::{debug, warn};
+use tokio::sync::{Notify, watch};
+use tracing::warn;
 
-use super::backend::Backend;
+use super::backend::{Backend, Change, Life};
 use super::balance::{Balancer, Candidate, Standing};
 use super::beside::{self, Refusal};
-use super::path::{
-    Answer, Ask, Choice, Connect, End, Ended, Keepalive, Path, Settings, Sockets, Steer, Tally, Which,
-};
-use super::{ForwardError, access, headers, holder, kernel, path};
-use crate::check::Verdict;
+use super::orders::{self, Order};
+use super::path::{End, Keepalive, Path, Settings, Sockets, Tally, Which};
+use super::persistence::{ENTRIES, Table};
+use super::programs::Programs;
+use super::queue::Queue;
+use super::quorum::{self, Ability};
+use super::{ForwardError, headers, holder, kernel, path};
+use crate::check::Subject;
 use crate::observe::event::{EventSender, Health, Kind};
-use crate::observe::status::{Carrier, ListenerStatus};
+use crate::observe::status::{Admin, Carrier, ListenerStatus};
+
+/// From one look at a backend that is in doubt to the next.
+const DOUBT: Duration = Duration::from_millis(250);
 
 /// Least time between two notices of the same listener about the same kind of trouble.
 const NOTICE_GAP: Duration = Duration::from_secs(10);
@@ -40,100 +46,378 @@ pub struct Service {
     carrier: Carrier,
     /// In the order of the configuration.
     pub backends: Vec<Backend>,
-    pub(super) tally: Arc<Tally>,
-    turns: Mutex<Turns>,
-    events: EventSender,
+    /// What outlives this configuration.
+    pub(super) kept: Arc<Kept>,
+    /// Numbers the configurations that had `kept`.
+    pub(super) generation: u64,
+    pub(super) chooser: Mutex<Chooser>,
+    /// What the data path has of this.
+    pub(super) served: OnceLock<Weak<path::Service>>,
+    programs: Programs,
+    pub(super) events: EventSender,
     noticed: Mutex<Option<Instant>>,
-    bad_headers: headers::BadHeaders,
+    pub(super) bad_headers: headers::BadHeaders,
+    /// Somebody should look at what sessions met.
+    pub(super) alarm: Notify,
+    /// A backend came back.
+    back: Notify,
+}
+
+/// What a listener keeps from one configuration to the next, as long as its name stays.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) tally: Arc<Tally>,
+    /// Sessions in the queue, for those who only want to know that.
+    pub(super) waiting: AtomicUsize,
+    pub(super) places: Mutex<Places>,
+    /// `None`: there is none, or nobody has looked.
+    pub(super) quorum: Mutex<Option<bool>>,
+    pub(super) ability: watch::Sender<Ability>,
+}
+
+/// Who waits for a place, and who had which one.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) queue: Queue,
+    pub(super) clients: Table<Arc<Life>>,
+    /// Who gives out places.
+    pub(super) current: Weak<Service>,
 }
 
 /// What choosing needs; the list is here so that it is allocated once.
 #[derive(Debug)]
-struct Turns {
-    balancer: Balancer,
-    candidates: Vec<Candidate>,
+pub(super) struct Chooser {
+    pub(super) balancer: Balancer,
+    pub(super) candidates: Vec<Candidate>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let nothing = Ability { health: Health::Unknown, detail: "nothing is known yet".to_owned() };
+        let places = Places { queue: Queue::default(), clients: Table::new(ENTRIES), current: Weak::new() };
+        Self {
+            tally: Arc::default(),
+            waiting: AtomicUsize::new(0),
+            places: Mutex::new(places),
+            quorum: Mutex::default(),
+            ability: watch::Sender::new(nothing),
+        }
+    }
+
+    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So that whoever gives a place back sees that somebody waits, or whoever waits sees the place.
+    pub(super) fn count(&self, queue: &Queue) {
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
 }
 
 impl Service {
-    /// Nothing runs yet.
-    pub fn new(config: Listener, sockets: &[Sockets], events: EventSender) -> Self {
-        let backends: Vec<_> = config.backends.iter().map(BackendConfig::clone).map(Backend::new).collect();
-        let balancer = Balancer::new(config.balance, backends.len());
+    /// Nothing runs yet. `before`: the listener of this name in the configuration before.
+    pub fn new(
+        config: Listener,
+        sockets: &[Sockets],
+        before: Option<&Self>,
+        programs: Programs,
+        events: EventSender,
+    ) -> Self {
+        let known = |name: &str| before?.backends.iter().find(|backend| backend.config.name == name);
+        let backends: Vec<_> = config
+            .backends
+            .iter()
+            .map(|backend| Backend::new(backend.clone(), &config, known(&backend.name)))
+            .collect();
+        let names = config.backends.iter().map(|backend| backend.name.as_str());
+        let seed = std::collections::hash_map::RandomState::new().hash_one(&config.name);
+        let balancer = Balancer::new(config.balance, names, seed);
         Self {
-            turns: Mutex::new(Turns { balancer, candidates: Vec::new() }),
+            chooser: Mutex::new(Chooser { balancer, candidates: Vec::new() }),
+            bound: match kernel::carries(&config) {
+                true => config.bind.clone(),
+                false => sockets.iter().map(Sockets::address).collect(),
+            },
+            kept: before.map_or_else(|| Arc::new(Kept::new()), |before| before.kept.clone()),
+            generation: before.map_or(0, |before| before.generation + 1),
             carrier: match sockets.iter().find_map(Sockets::way) {
                 _ if kernel::carries(&config) => Carrier::Kernel,
                 Some(way) => way.carrier(),
                 None => Carrier::Proxy,
             },
-            bound: match kernel::carries(&config) {
-                true => config.bind.clone(),
-                false => sockets.iter().map(Sockets::address).collect(),
-            },
             config,
             backends,
-            tally: Arc::default(),
+            served: OnceLock::new(),
+            programs,
             events,
             noticed: Mutex::default(),
             bad_headers: headers::BadHeaders::default(),
+            alarm: Notify::new(),
+            back: Notify::new(),
         }
     }
 
     /// What the data path is to serve.
     pub fn for_the_path(self: &Arc<Self>) -> Arc<path::Service> {
-        Arc::new(path::Service {
+        let served = Arc::new(path::Service {
             settings: settings(&self.config),
-            backends: self.backends.iter().map(|backend| backend.counts.clone()).collect(),
-            tally: self.tally.clone(),
+            backends: self.backends.iter().map(|backend| backend.counts().clone()).collect(),
+            tally: self.kept.tally.clone(),
             steer: self.clone(),
-        })
+        });
+        // Called once.
+        let _ = self.served.set(Arc::downgrade(&served));
+        served
+    }
+
+    /// From now on this one gives out places, also to those who wait since before.
+    pub fn takes_over(self: &Arc<Self>) {
+        self.kept.places().current = Arc::downgrade(self);
+        self.judge();
+        self.serve_queue();
+    }
+
+    /// What it has carried.
+    pub fn tally(&self) -> &Tally {
+        &self.kept.tally
+    }
+
+    /// Its backends have the checks of this configuration from now on.
+    pub fn is_checked(&self) {
+        self.backends.iter().for_each(|backend| backend.life.is_checked_by(&backend.config));
     }
 
     /// Sessions that are open.
     pub fn sessions(&self) -> u64 {
-        self.tally.sessions.load(Ordering::Relaxed)
+        self.kept.tally.sessions.load(Ordering::Relaxed)
     }
 
-    /// Follows the verdicts on one backend until the check is gone.
-    pub async fn follow(
-        self: Arc<Self>,
-        path: Arc<Path>,
-        index: usize,
-        mut verdict: watch::Receiver<Verdict>,
-    ) {
+    /// Whether clients are served, now and whenever that changes. Outlives reloads that keep the listener's name.
+    pub fn ability(&self) -> watch::Receiver<Ability> {
+        self.kept.ability.subscribe()
+    }
+
+    /// Weights by which sessions are shared now; 0: it takes none, or is a backup.
+    pub fn weights(&self) -> Vec<u64> {
+        let weight = |backend: &Backend| match backend.is_usable() && !backend.config.policy.backup {
+            true => backend.weight().into(),
+            false => 0,
+        };
+        self.backends.iter().map(weight).collect()
+    }
+
+    /// Returns when a backend has come back.
+    pub async fn wait_for_return(&self) {
+        self.back.notified().await;
+    }
+
+    // Health.
+
+    /// Takes what a check says now of a backend.
+    pub fn hear(&self, path: &Path, index: usize, check: usize, subject: &Subject) {
+        let (verdict, pulse) = (subject.verdict.borrow().clone(), *subject.pulse.borrow());
+        let life = &self.backends[index].life;
+        let advice = life.advice();
+        let changes = [life.apply(check, &verdict), life.pulse(check, pulse)];
+        if life.advice() != advice {
+            self.judge();
+            self.serve_queue();
+        }
+        for change in changes.into_iter().flatten() {
+            self.changed(path, index, change);
+        }
+    }
+
+    /// Follows one check of a backend until it is gone.
+    pub async fn follow(self: Arc<Self>, path: Arc<Path>, index: usize, check: usize, mut subject: Subject) {
         loop {
-            let now = verdict.borrow_and_update().clone();
-            self.apply(&path, index, &now);
-            if verdict.changed().await.is_err() {
+            subject.verdict.mark_unchanged();
+            subject.pulse.mark_unchanged();
+            self.hear(&path, index, check, &subject);
+            let gone = tokio::select! {
+                changed = subject.verdict.changed() => changed.is_err(),
+                changed = subject.pulse.changed() => changed.is_err(),
+            };
+            if gone {
                 return;
             }
         }
     }
 
-    /// Takes a verdict on one backend, and tells of a change.
-    pub fn apply(&self, path: &Path, index: usize, verdict: &Verdict) {
-        let backend = &self.backends[index];
-        let Some(from) = backend.apply(verdict) else { return };
-        let mut sessions_closed = 0;
-        if verdict.health == Health::Down {
-            if self.config.close_sessions_on_backend_down {
-                sessions_closed = backend.counts.sessions.load(Ordering::Relaxed);
-                drop(path.end(Which::Backend(backend.counts.clone()), End::BackendDown));
+    /// Looks after backends that are in doubt.
+    pub async fn tend(self: Arc<Self>, path: Arc<Path>, subjects: Vec<Vec<Subject>>) {
+        loop {
+            self.alarm.notified().await;
+            loop {
+                for (index, (backend, subjects)) in self.backends.iter().zip(&subjects).enumerate() {
+                    if backend.life.is_silent() {
+                        subjects.iter().for_each(Subject::hurry);
+                    }
+                    if let Some(change) = backend.life.look(&self.config, Instant::now()) {
+                        self.changed(&path, index, change);
+                    }
+                }
+                if !self.backends.iter().any(|backend| backend.life.in_doubt()) {
+                    break;
+                }
+                tokio::time::sleep(DOUBT).await;
             }
-            path.redispatch(&backend.counts);
+        }
+    }
+
+    /// Acts on a change of a backend's health, and tells of it.
+    fn changed(&self, path: &Path, index: usize, change: Change) {
+        let backend = &self.backends[index];
+        let policy = &backend.config.policy;
+        let Change { from, to, detail } = change;
+        let mut sessions_closed = 0;
+        if to == Health::Down {
+            if self.config.close_sessions_on_backend_down && !policy.inhibit_on_failure {
+                sessions_closed = self.close_sessions(path, backend, End::BackendDown);
+            }
+            path.redispatch(backend.counts());
         }
         self.events.send(Kind::Backend {
             listener: self.config.name.clone(),
             backend: backend.config.name.clone(),
             from,
-            to: verdict.health,
-            detail: verdict.detail.clone(),
+            to,
+            detail,
             sessions_closed,
+        });
+        let command = match (from, to) {
+            (_, Health::Down) => policy.notify_down.as_ref(),
+            (Health::Down, Health::Up) => policy.notify_up.as_ref(),
+            (Health::Unknown, Health::Up) if policy.down_at_start => policy.notify_up.as_ref(),
+            _ => None,
+        };
+        if let Some(command) = command {
+            self.programs.run(command);
+        }
+        if to == Health::Up && backend.is_usable() {
+            self.came_back(path, backend, from == Health::Down);
+        }
+        self.judge();
+        self.serve_queue();
+    }
+
+    fn close_sessions(&self, path: &Path, backend: &Backend, end: End) -> u64 {
+        let open = backend.counts().sessions.load(Ordering::Relaxed);
+        // Nobody waits for it.
+        drop(path.end(Which::Backend(backend.counts().clone()), end));
+        open
+    }
+
+    fn came_back(&self, path: &Path, backend: &Backend, was_down: bool) {
+        if backend.config.policy.backup || !self.is_current() {
+            return;
+        }
+        if self.config.policy.close_backup_sessions {
+            for backup in self.backends.iter().filter(|backend| backend.config.policy.backup) {
+                self.close_sessions(path, backup, End::Closed);
+            }
+        }
+        if was_down {
+            self.back.notify_one();
+        }
+    }
+
+    /// No other configuration has taken over.
+    fn is_current(&self) -> bool {
+        std::ptr::eq(self.kept.places().current.as_ptr(), self)
+    }
+
+    /// Quorum, and whether clients are served.
+    fn judge(&self) {
+        if !self.is_current() {
+            return;
+        }
+        let regular = || self.backends.iter().filter(|backend| !backend.config.policy.backup);
+        let mut is_lost = false;
+        if let Some(quorum) = &self.config.policy.quorum {
+            let weight: u64 = regular().filter(|b| b.is_usable()).map(|b| u64::from(b.weight())).sum();
+            let mut reached = self.kept.quorum.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = quorum::is_reached(quorum, *reached, weight);
+            if reached.replace(now) != Some(now) {
+                self.tell_quorum(quorum, now, weight);
+            }
+            is_lost = !now;
+        }
+        let health = |backend: &Backend| match backend.life.health() {
+            _ if backend.admin() != Admin::Ready || backend.weight() == 0 => Health::Down,
+            health => health,
+        };
+        let now = quorum::ability(regular().map(health), is_lost);
+        self.kept.ability.send_if_modified(|before| {
+            let differs = *before != now;
+            *before = now;
+            differs
         });
     }
 
+    fn tell_quorum(&self, quorum: &Quorum, reached: bool, weight: u64) {
+        self.events.send(Kind::Quorum {
+            listener: self.config.name.clone(),
+            reached,
+            weight,
+            least: quorum.least,
+        });
+        if let Some(command) = if reached { &quorum.up } else { &quorum.down } {
+            self.programs.run(command);
+        }
+    }
+
+    /// What is run at the end of the daemon.
+    pub fn at_end(&self) {
+        let Some(quorum) = self.config.policy.quorum.as_ref().filter(|quorum| quorum.at_end) else { return };
+        let up = self.backends.iter().filter(|backend| !backend.is_down());
+        up.filter_map(|backend| backend.config.policy.notify_down.as_ref())
+            .for_each(|c| self.programs.run(c));
+        let reached = *self.kept.quorum.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(command), Some(true)) = (&quorum.down, reached) {
+            self.programs.run(command);
+        }
+    }
+
+    /// Does what an operator wants of a backend. Gives what that means, in words.
+    pub fn order(&self, path: &Path, index: usize, order: Order) -> String {
+        let backend = &self.backends[index];
+        let before = backend.admin();
+        backend.orders.give(order, backend.config.weight);
+        let admin = backend.admin();
+        let mut sessions_closed = 0;
+        if admin == Admin::Maint && before != admin {
+            // What the kernel carries goes on.
+            if self.config.close_sessions_on_backend_down && !kernel::carries(&self.config) {
+                sessions_closed = self.close_sessions(path, backend, End::Closed);
+            }
+            path.redispatch(backend.counts());
+        }
+        if admin == Admin::Ready && before != admin {
+            backend.life.is_back(Instant::now());
+            if backend.is_usable() {
+                self.came_back(path, backend, true);
+            }
+        }
+        self.judge();
+        self.serve_queue();
+        let open = backend.counts().sessions.load(Ordering::Relaxed);
+        let said = orders::answer(order, open, sessions_closed, backend);
+        self.events.send(Kind::Ordered {
+            listener: self.config.name.clone(),
+            backend: backend.config.name.clone(),
+            order: said.clone(),
+        });
+        format!("backend {}/{} {said}", self.config.name, backend.config.name)
+    }
+
+    pub(super) fn error_limit(&self) -> u32 {
+        self.config.policy.observe.map_or(u32::MAX, |observe| observe.error_limit)
+    }
+
     /// Says that this host lacks something, but not at every connection.
-    fn notice_shortage(&self, what: &str, error: &io::Error) {
+    pub(super) fn notice_shortage(&self, what: &str, error: &io::Error) {
         let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
         if noticed.is_some_and(|at| at.elapsed() < NOTICE_GAP) {
             return;
@@ -161,83 +445,29 @@ impl Service {
     /// What is.
     pub fn status(&self) -> ListenerStatus {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let backends: Vec<_> = self.backends.iter().map(Backend::status).collect();
         let is_ruled = kernel::carries(&self.config);
+        let tally = &self.kept.tally;
+        let now = Instant::now();
+        let takes_sessions = |backend: &Backend| {
+            let candidate = backend.candidate(now);
+            candidate.standing != Standing::Excluded && candidate.weight > 0
+        };
         ListenerStatus {
-            refuses: backends.iter().all(|backend| backend.health == Health::Down),
             name: self.config.name.clone(),
             bind: self.bound.clone(),
-            sessions_max: load(&self.tally.sessions_max),
+            sessions_max: load(&tally.sessions_max),
             sessions_limit: if is_ruled { 0 } else { self.config.max_sessions.into() },
-            retries: load(&self.tally.retries),
-            ended: End::WORDS
-                .iter()
-                .zip(&self.tally.ended)
-                .map(|(word, count)| (*word, load(count)))
-                .collect(),
-            backends,
-            sessions: load(&self.tally.sessions),
-            sessions_total: load(&self.tally.sessions_total),
-            refused: load(&self.tally.refused),
-            accept_errors: load(&self.tally.accept_errors),
+            retries: load(&tally.retries),
+            ended: End::WORDS.iter().zip(&tally.ended).map(|(word, count)| (*word, load(count))).collect(),
+            refuses: !self.backends.iter().any(takes_sessions),
+            queue: self.kept.places().queue.status(),
+            backends: self.backends.iter().map(Backend::status).collect(),
+            sessions: load(&tally.sessions),
+            sessions_total: load(&tally.sessions_total),
+            refused: load(&tally.refused),
+            accept_errors: load(&tally.accept_errors),
             carrier: self.carrier.clone(),
             ..ListenerStatus::default()
-        }
-    }
-}
-
-impl Steer for Service {
-    fn choose(&self, ask: &Ask<'_>) -> Answer {
-        let now = Instant::now();
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let Turns { balancer, candidates } = &mut *turns;
-        candidates.clear();
-        candidates.extend(self.backends.iter().map(|backend| candidate(backend, now)));
-        for index in ask.tried {
-            candidates[usize::from(*index)].standing = Standing::Excluded;
-        }
-        let Some(index) = balancer.choose(candidates) else { return Answer::Nobody };
-        let backend = &self.backends[index];
-        backend.try_out(now, self.config.connect_timeout);
-        backend.counts.assigned.fetch_add(1, Ordering::Relaxed);
-        Answer::Go(Choice { backend: index, patience: backend.patience(), tag: 0 })
-    }
-
-    fn vacated(&self, _backend: usize) {}
-
-    fn left(&self, _ticket: u64) {}
-
-    fn connected(&self, backend: usize, how: Connect) {
-        self.backends[backend].connected(how);
-    }
-
-    fn shortage(&self, doing: &'static str, error: Errno) {
-        self.notice_shortage(doing, &error.into());
-    }
-
-    fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    fn backend_name(&self, backend: usize) -> &str {
-        self.backends.get(backend).map_or("", |backend| &backend.config.name)
-    }
-
-    fn ended(&self, ended: &Ended<'_>) {
-        if let End::Header(fault) = ended.end
-            && ended.end.is_refusal()
-            && let Some(text) = self.bad_headers.notice(&self.config.name, ended.peer(), fault)
-        {
-            self.events.send(Kind::Notice { text });
-        }
-        if let Some(kind) = self.config.policy.access_log {
-            access::log(kind, self, ended);
-        }
-        if ended.end != End::Complete {
-            debug!(
-                listener = self.config.name, client.addr = ?ended.client(),
-                elapsed_ms = ended.lasted.as_millis(), reason = %ended.end, "session cut"
-            );
         }
     }
 }
@@ -256,14 +486,6 @@ fn settings(config: &Listener) -> Settings {
         trusted: config.policy.accept_proxy.iter().map(headers::network).collect(),
         transparent: config.policy.transparent,
         logged: config.policy.access_log.is_some(),
-    }
-}
-
-fn candidate(backend: &Backend, now: Instant) -> Candidate {
-    Candidate {
-        standing: backend.standing(now),
-        weight: backend.config.weight,
-        sessions: backend.counts.assigned.load(Ordering::Relaxed),
     }
 }
 

@@ -19,26 +19,38 @@ pub mod headers;
 pub mod holder;
 pub mod kernel;
 pub mod listener;
+pub mod orders;
 pub mod page;
 pub mod path;
+pub mod persistence;
+mod programs;
+mod queue;
+pub mod quorum;
+mod rebalance;
 pub mod sessions;
+mod steer;
 pub mod vips;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use config::ready::{Listener, Place};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::check::Verdict;
+use crate::check::Subject;
 use crate::observe::event::{Event, EventSender};
 use crate::observe::status::ListenerStatus;
+use backend::Backend;
 use kernel::KernelPath;
 use listener::Service;
+use orders::{Order, OrderError};
 use path::{Path, Sockets};
+use programs::Programs;
+use quorum::Ability;
 use vips::Vips;
 
 /// Why the forwarder did not start.
@@ -112,6 +124,7 @@ pub struct Forward {
     vips: Arc<Vips>,
     events: EventSender,
     following: Task,
+    programs: Programs,
     path: Arc<Path>,
     kernel: Arc<KernelPath>,
     ruling: Task,
@@ -123,12 +136,23 @@ struct Running {
     /// In the order of `service.config.bind`.
     sockets: Vec<Sockets>,
     following: Vec<Task>,
+    /// In the order of `service.backends`.
+    subjects: Vec<Vec<Subject>>,
 }
 
 #[derive(Debug)]
 struct Retired {
     service: Arc<Service>,
+    /// Backends that no listener has any more.
+    gone: Vec<usize>,
     following: Vec<Task>,
+}
+
+impl Retired {
+    fn has_sessions(&self) -> bool {
+        let backends = self.gone.iter().map(|index| &self.service.backends[*index]);
+        backends.into_iter().any(|backend| backend.counts().assigned.load(Ordering::Relaxed) > 0)
+    }
 }
 
 /// Ends with its owner.
@@ -156,22 +180,23 @@ impl Drop for Task {
 struct Ready {
     service: Arc<Service>,
     sockets: Vec<Sockets>,
-    verdicts: Vec<Option<watch::Receiver<Verdict>>>,
+    subjects: Vec<Vec<Subject>>,
 }
 
 impl Forward {
     /// Binds every listener, or none, and begins to accept, on as many threads as `loops`.
     ///
-    /// `verdicts` gives what a check says; `vips` the addresses of each instance, whose sessions are reset
-    /// when `events_in` tells that it is active no longer.
+    /// `checks` gives what a check says; `vips` the addresses of each instance, whose sessions are reset
+    /// when `events_in` tells that it is active no longer. `groups`: programs get all groups of their users.
     ///
     /// # Errors
     ///
     /// A listener cannot be bound, or a backend names an unknown check: nothing is left running.
     pub async fn start(
         loops: usize,
+        groups: bool,
         listeners: &[Listener],
-        verdicts: impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
+        checks: impl Fn(&str) -> Option<Subject>,
         vips: HashMap<String, Vec<IpAddr>>,
         events_in: broadcast::Receiver<Arc<Event>>,
         events_out: EventSender,
@@ -183,17 +208,30 @@ impl Forward {
         let ruling = Task::spawn(kernel.clone().follow());
         let following = Task::spawn(vips.clone().follow(path.clone(), kernel.clone(), events_in));
         let (running, retired, events) = (Vec::new(), Vec::new(), events_out);
-        let mut forward =
-            Self { running, descriptors: 0, retired, vips, events, following, path, kernel, ruling };
-        forward.reload(listeners, verdicts, addresses).await?;
+        let programs = Programs::new(groups);
+        let mut forward = Self {
+            running,
+            descriptors: 0,
+            retired,
+            vips,
+            events,
+            following,
+            programs,
+            path,
+            kernel,
+            ruling,
+        };
+        forward.reload(listeners, checks, addresses).await?;
         Ok(forward)
     }
 
     /// Another configuration, all or nothing. No session is cut, and no connection is refused on an address
     /// that stays bound.
     ///
-    /// A listener that did not change keeps its counters and sessions. The sessions of one that did go on with
-    /// the backends that they have, while the counters of the new one begin at zero.
+    /// A listener that did not change keeps everything. One that did keeps, as long as its name stays, its counters,
+    /// its queue and what it knows of its clients; its backends keep theirs as long as name and address stay, and what
+    /// an operator ordered as long as the name does. Sessions go on with the backends that they have, also where those
+    /// are gone from the configuration.
     ///
     /// # Errors
     ///
@@ -201,10 +239,10 @@ impl Forward {
     pub async fn reload(
         &mut self,
         listeners: &[Listener],
-        verdicts: impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
+        checks: impl Fn(&str) -> Option<Subject>,
         vips: HashMap<String, Vec<IpAddr>>,
     ) -> Result<(), ForwardError> {
-        let ready = self.prepare(listeners, verdicts)?;
+        let ready = self.prepare(listeners, checks)?;
         self.rule(&ready).await?;
         // Where nobody listens no session asks for them.
         if !(listeners.is_empty() && self.running.is_empty()) {
@@ -212,34 +250,30 @@ impl Forward {
         }
         self.descriptors = listener::warn_of_few_descriptors(listeners, self.descriptors, &self.events);
         let mut before = std::mem::take(&mut self.running);
-        for Ready { service, sockets, verdicts } in ready {
+        self.retired.retain(Retired::has_sessions);
+        for Ready { service, sockets, subjects } in ready {
             let same = before.iter().position(|running| {
                 is_same(&running.service.config, &service.config)
                     && running.sockets.iter().zip(&sockets).all(|(one, other)| one.is(other))
             });
-            match same.map(|index| before.swap_remove(index)) {
-                Some(Running { service, sockets, following }) => {
-                    drop(following);
-                    let following = self.follow(&service, verdicts);
-                    self.running.push(Running { service, sockets, following });
-                }
-                None => {
-                    let running = self.run(service, sockets, verdicts).await;
-                    self.running.push(running);
-                }
+            if let Some(index) = same {
+                let Running { service, sockets, following, .. } = before.swap_remove(index);
+                drop(following);
+                let following = self.follow(&service, &subjects);
+                self.running.push(Running { service, sockets, following, subjects });
+                continue;
             }
+            let running = self.run(service, sockets, subjects).await;
+            self.running.push(running);
         }
-        self.retired.retain(|retired| retired.service.sessions() > 0);
-        for Running { service, sockets, following } in before {
+        for Running { service, sockets, following, subjects } in before {
             for sockets in sockets {
                 if !self.listens_on(&sockets) {
                     self.path.close(sockets).await;
                 }
             }
-            // Nobody is accepted for it any more: without sessions there is nothing to follow.
-            if service.sessions() > 0 {
-                self.retired.push(Retired { service, following });
-            }
+            drop(following);
+            self.retire(service, subjects);
         }
         Ok(())
     }
@@ -248,11 +282,26 @@ impl Forward {
         self.running.iter().flat_map(|running| &running.sockets).any(|one| one.is(sockets))
     }
 
+    /// The sessions of a former configuration go on; what its checks say of backends that are gone is heard until the
+    /// last one has ended.
+    fn retire(&mut self, service: Arc<Service>, subjects: Vec<Vec<Subject>>) {
+        let goes_on = |backend: &Backend| {
+            let running = self.running.iter().flat_map(|running| &running.service.backends);
+            running.map(|one| &one.life).any(|life| Arc::ptr_eq(life, &backend.life))
+        };
+        let gone: Vec<usize> =
+            (0..service.backends.len()).filter(|index| !goes_on(&service.backends[*index])).collect();
+        let subjects = subjects.into_iter().enumerate().filter(|(index, _)| gone.contains(index));
+        let follow = |(index, subjects): (usize, Vec<Subject>)| self.follow_one(&service, index, &subjects);
+        let following = subjects.flat_map(follow).collect();
+        self.retired.push(Retired { service, gone, following });
+    }
+
     /// Everything that can fail.
     fn prepare(
         &self,
         listeners: &[Listener],
-        verdicts: impl Fn(&str) -> Option<watch::Receiver<Verdict>>,
+        checks: impl Fn(&str) -> Option<Subject>,
     ) -> Result<Vec<Ready>, ForwardError> {
         let bound = |address: SocketAddr| {
             self.running.iter().find_map(|running| {
@@ -261,13 +310,16 @@ impl Forward {
             })
         };
         let prepare = |config: &Listener| {
-            let verdicts = backend::receivers(config, &verdicts)?;
+            let subjects = backend::subjects(config, &checks)?;
             let sockets = match kernel::carries(config) {
                 true => Vec::new(),
                 false => listener::bind_all(config, &self.path, bound, &self.events)?,
             };
-            let service = Arc::new(Service::new(config.clone(), &sockets, self.events.clone()));
-            Ok(Ready { service, sockets, verdicts })
+            let known = self.running.iter().find(|running| running.service.config.name == config.name);
+            let known = known.map(|running| &*running.service);
+            let (programs, events) = (self.programs.clone(), self.events.clone());
+            let service = Arc::new(Service::new(config.clone(), &sockets, known, programs, events));
+            Ok(Ready { service, sockets, subjects })
         };
         listeners.iter().map(prepare).collect()
     }
@@ -275,7 +327,7 @@ impl Forward {
     /// Has the kernel carry what it is to carry, all at once, or refuse it before anything has changed.
     async fn rule(&self, ready: &[Ready]) -> Result<(), ForwardError> {
         let mut services = Vec::new();
-        for Ready { service, verdicts, .. } in
+        for Ready { service, subjects, .. } in
             ready.iter().filter(|ready| kernel::carries(&ready.service.config))
         {
             let same = self.running.iter().find(|running| is_same(&running.service.config, &service.config));
@@ -289,9 +341,10 @@ impl Forward {
                 why,
             };
             self.kernel.try_out(&service.config).await.map_err(refusal)?;
-            for (index, verdict) in verdicts.iter().enumerate() {
-                if let Some(verdict) = verdict {
-                    service.apply(&self.path, index, &verdict.borrow().clone());
+            service.is_checked();
+            for (index, subjects) in subjects.iter().enumerate() {
+                for (check, subject) in subjects.iter().enumerate() {
+                    service.hear(&self.path, index, check, subject);
                 }
             }
             services.push(service.clone());
@@ -308,42 +361,75 @@ impl Forward {
         &self,
         service: Arc<Service>,
         sockets: Vec<Sockets>,
-        verdicts: Vec<Option<watch::Receiver<Verdict>>>,
+        subjects: Vec<Vec<Subject>>,
     ) -> Running {
-        let following = self.follow(&service, verdicts);
+        service.is_checked();
+        let following = self.follow(&service, &subjects);
         let served = service.for_the_path();
         for sockets in &sockets {
             if let Err(error) = self.path.serve(sockets, &served).await {
                 warn!(listener = service.config.name, %error, "socket options refused");
             }
         }
-        Running { service, sockets, following }
+        service.takes_over();
+        Running { service, sockets, following, subjects }
     }
 
     /// Has what is known of the backends applied before the first connection, and later as it comes.
-    fn follow(&self, service: &Arc<Service>, verdicts: Vec<Option<watch::Receiver<Verdict>>>) -> Vec<Task> {
-        let follow = |(index, verdict): (usize, Option<watch::Receiver<Verdict>>)| {
-            let verdict = verdict?;
-            service.apply(&self.path, index, &verdict.borrow().clone());
-            Some(Task::spawn(service.clone().follow(self.path.clone(), index, verdict)))
-        };
-        let rule = |(index, verdict): (usize, Option<watch::Receiver<Verdict>>)| {
-            let mut verdict = verdict?;
-            let (service, path, kernel) = (service.clone(), self.path.clone(), self.kernel.clone());
-            service.apply(&self.path, index, &verdict.borrow_and_update().clone());
-            Some(Task::spawn(async move {
-                while verdict.changed().await.is_ok() {
-                    let now = verdict.borrow_and_update().clone();
-                    service.apply(&path, index, &now);
-                    kernel.changed();
-                }
-            }))
-        };
-        if kernel::carries(&service.config) {
-            let verdicts = verdicts.into_iter().enumerate();
-            return verdicts.filter_map(rule).collect();
+    fn follow(&self, service: &Arc<Service>, subjects: &[Vec<Subject>]) -> Vec<Task> {
+        let each = subjects.iter().enumerate();
+        let mut following: Vec<_> =
+            each.flat_map(|(index, subjects)| self.follow_one(service, index, subjects)).collect();
+        following.push(Task::spawn(service.clone().tend(self.path.clone(), subjects.to_vec())));
+        if let Some(a_second) = service.config.policy.rebalance {
+            following.push(Task::spawn(rebalance::run(service.clone(), self.path.clone(), a_second)));
         }
-        verdicts.into_iter().enumerate().filter_map(follow).collect()
+        following
+    }
+
+    fn follow_one(&self, service: &Arc<Service>, index: usize, subjects: &[Subject]) -> Vec<Task> {
+        let follow = |(check, subject): (usize, &Subject)| {
+            service.hear(&self.path, index, check, subject);
+            let following = service.clone().follow(self.path.clone(), index, check, subject.clone());
+            if !kernel::carries(&service.config) {
+                return Task::spawn(following);
+            }
+            let (kernel, mut verdict) = (self.kernel.clone(), subject.verdict.clone());
+            Task::spawn(async move {
+                let tell = async {
+                    while verdict.changed().await.is_ok() {
+                        // Whoever follows it hears it at the same time.
+                        tokio::task::yield_now().await;
+                        kernel.changed();
+                    }
+                };
+                tokio::join!(following, tell);
+            })
+        };
+        subjects.iter().enumerate().map(follow).collect()
+    }
+
+    /// Whether the clients of a listener are served, now and whenever that changes.
+    pub fn ability(&self, listener: &str) -> Option<watch::Receiver<Ability>> {
+        let running = self.running.iter().find(|running| running.service.config.name == listener)?;
+        Some(running.service.ability())
+    }
+
+    /// Does what an operator wants of a backend: `BACKEND`, where that is unique, or `LISTENER/BACKEND`. Gives what
+    /// that means, in words.
+    ///
+    /// # Errors
+    ///
+    /// No backend has this name, or more than one.
+    pub fn order(&self, name: &str, order: Order) -> Result<String, OrderError> {
+        let services = self.running.iter().map(|running| &running.service);
+        let all = services.flat_map(|service| {
+            let listener = service.config.name.as_str();
+            let each = service.backends.iter().enumerate();
+            each.map(move |(index, backend)| (listener, backend.config.name.as_str(), (service, index)))
+        });
+        let (service, index) = orders::find(name, all)?;
+        Ok(service.order(&self.path, index, order))
     }
 
     /// Brings what the kernel counts up to date, for [`status`](Self::status).
@@ -358,10 +444,12 @@ impl Forward {
 
     /// Closes the listening sockets and resets every session.
     pub async fn stop(self) {
-        let Self { running, retired, following, path, kernel, ruling, .. } = self;
+        let Self { running, retired, following, programs, path, kernel, ruling, .. } = self;
         following.end().await;
         ruling.end().await;
         kernel.stop().await;
+        running.iter().for_each(|running| running.service.at_end());
+        programs.finish().await;
         for task in running.into_iter().flat_map(|running| running.following) {
             task.end().await;
         }

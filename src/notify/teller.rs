@@ -150,6 +150,8 @@ impl Teller {
             | Kind::Check { .. }
             | Kind::Bfd { .. }
             | Kind::Backend { .. }
+            | Kind::Ordered { .. }
+            | Kind::Quorum { .. }
             | Kind::AddressRestored { .. }
             | Kind::AddressRemoved { .. }
             | Kind::AddressFailed { .. }

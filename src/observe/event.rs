@@ -405,6 +405,26 @@ pub enum Kind {
         /// `detection time expired: nothing was heard for 300 ms`.
         reason: String,
     },
+    /// An operator wants something of a backend.
+    Ordered {
+        /// Listener.
+        listener: String,
+        /// Backend.
+        backend: String,
+        /// What became of it: `drains: no new sessions; 3 sessions are left`.
+        order: String,
+    },
+    /// The healthy backends of a listener are enough, or no longer.
+    Quorum {
+        /// Listener.
+        listener: String,
+        /// They are.
+        reached: bool,
+        /// Sum of their weights.
+        weight: u64,
+        /// What is needed, hysteresis not counted.
+        least: u32,
+    },
     /// A backend changed.
     Backend {
         /// Listener.

@@ -315,6 +315,13 @@ pub fn log_event(event: &Event) {
         Kind::Backend { listener, backend, from, to, detail, sessions_closed } => {
             info!(listener, backend, %from, %to, detail, sessions_closed, "backend changed");
         }
+        Kind::Ordered { listener, backend, order } => info!(listener, backend, order, "backend ordered"),
+        Kind::Quorum { listener, reached: true, weight, least } => {
+            info!(listener, weight, least, "quorum reached");
+        }
+        Kind::Quorum { listener, reached: false, weight, least } => {
+            warn!(listener, weight, least, "quorum lost");
+        }
         Kind::AddressRestored { instance, address, interface } => {
             warn!(instance, %address, interface, "address was deleted by somebody, put back");
         }

@@ -27,6 +27,11 @@ pub fn sentence(kind: &Kind) -> String {
             };
             format!("backend {listener}/{backend}: {from} -> {to}: {detail}{closed}")
         }
+        Kind::Ordered { listener, backend, order } => format!("backend {listener}/{backend} {order}"),
+        Kind::Quorum { listener, reached, weight, least } => {
+            let is = if *reached { "reached" } else { "lost" };
+            format!("{listener}: quorum {is}: its healthy backends weigh {weight}, {least} are needed")
+        }
         Kind::AddressRestored { instance, address, interface } => {
             format!("{instance}: {address} was deleted from {interface}, and put back")
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ready::{Backend, BackendPolicy, Balance, Config, Listener, Mode, NoBackend, Place, Policy};
+use crate::ready::{Backend, Config, Listener, Mode, Place};
 
 /// Leaves out what is not there yet of `optional` listeners, with a warning, and the checks that they alone use.
 pub(crate) fn leave_out(config: &mut Config, optional: &HashSet<String>, diagnostics: &mut Diagnostics) {
@@ -11,7 +11,7 @@ pub(crate) fn leave_out(config: &mut Config, optional: &HashSet<String>, diagnos
     config.listeners.retain(|listener| {
         let own = listener.backends.iter().flat_map(|backend| &backend.checks);
         let own: HashSet<&str> = own.map(String::as_str).collect();
-        let of_backends = listener.backends.iter().flat_map(of_backend);
+        let of_backends = listener.backends.iter().flat_map(|backend| of_backend(listener, backend));
         let keys: BTreeSet<_> = of_listener(listener).into_iter().chain(of_backends).collect();
         if keys.is_empty() || !optional.contains(&listener.name) {
             return true;
@@ -46,12 +46,12 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
             say(&listener.place, key);
         }
         for discovery in &listener.discovered {
-            for key in of_backend(&discovery.template) {
+            if let Some(key) = of_backend(listener, &discovery.template) {
                 say(&discovery.template.place, key);
             }
         }
         for backend in &listener.backends {
-            for key in of_backend(backend) {
+            if let Some(key) = of_backend(listener, backend) {
                 say(&backend.place, key);
             }
         }
@@ -60,35 +60,18 @@ pub(crate) fn refuse(config: &Config, diagnostics: &mut Diagnostics) {
 
 fn of_listener(listener: &Listener) -> Vec<&'static str> {
     let policy = &listener.policy;
+    // The kernel has no sessions that could wait or be tried again.
     let ruled = policy.mode != Mode::Proxy;
     let said = [
-        (!matches!(listener.balance, Balance::RoundRobin | Balance::LeastConn) && !ruled, "balance"),
-        (policy.persistence.is_some() && !ruled, "persistence"),
-        (policy.retries.is_some(), "retries"),
-        (policy.slow_start != Policy::default().slow_start, "slow_start"),
-        (policy.queue_timeout.is_some(), "queue_timeout"),
-        (policy.observe.is_some(), "observe"),
-        (policy.rebalance.is_some(), "rebalance"),
-        (policy.no_backend == NoBackend::TryAll && !ruled, "no_backend"),
-        (policy.close_backup_sessions, "close_backup_sessions"),
-        (policy.quorum.is_some(), "quorum"),
+        (policy.retries.is_some() && ruled, "retries"),
+        (policy.queue_timeout.is_some() && ruled, "queue_timeout"),
+        (policy.observe.is_some() && ruled, "observe"),
+        (policy.rebalance.is_some() && ruled, "rebalance"),
+        (policy.close_backup_sessions && ruled, "close_backup_sessions"),
     ];
     said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()
 }
 
-fn of_backend(backend: &Backend) -> Vec<&'static str> {
-    let policy = &backend.policy;
-    let none = BackendPolicy::default();
-    let said = [
-        (backend.checks.len() > 1, "check"),
-        (backend.weight == 0 || backend.weight > 256, "weight"),
-        (policy.backup, "backup"),
-        (policy.max_sessions.is_some(), "max_sessions"),
-        (policy.inhibit_on_failure, "inhibit_on_failure"),
-        (policy.down_at_start, "down_at_start"),
-        (policy.maint, "maint"),
-        (policy.notify_up != none.notify_up, "notify_up"),
-        (policy.notify_down != none.notify_down, "notify_down"),
-    ];
-    said.into_iter().filter(|(said, _)| *said).map(|(_, key)| key).collect()
+fn of_backend(listener: &Listener, backend: &Backend) -> Option<&'static str> {
+    (listener.policy.mode != Mode::Proxy && backend.policy.max_sessions.is_some()).then_some("max_sessions")
 }

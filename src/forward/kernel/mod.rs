@@ -204,7 +204,7 @@ impl KernelPath {
             let (mut open, mut sessions) = (0, 0);
             for backend in &service.backends {
                 let Some(carried) = backends.get(&backend.config.name) else { continue };
-                let counts = &backend.counts;
+                let counts = backend.counts();
                 counts.sessions.store(carried.open, Ordering::Relaxed);
                 counts.sessions_max.fetch_max(carried.open, Ordering::Relaxed);
                 counts.sessions_total.store(carried.sessions, Ordering::Relaxed);
@@ -213,10 +213,10 @@ impl KernelPath {
                 open += carried.open;
                 sessions += carried.sessions;
             }
-            service.tally.sessions.store(open, Ordering::Relaxed);
-            service.tally.sessions_max.fetch_max(open, Ordering::Relaxed);
-            service.tally.sessions_total.store(sessions + refused, Ordering::Relaxed);
-            service.tally.refused.store(*refused, Ordering::Relaxed);
+            service.tally().sessions.store(open, Ordering::Relaxed);
+            service.tally().sessions_max.fetch_max(open, Ordering::Relaxed);
+            service.tally().sessions_total.store(sessions + refused, Ordering::Relaxed);
+            service.tally().refused.store(*refused, Ordering::Relaxed);
         }
     }
 

@@ -179,6 +179,9 @@ impl EventLoop {
             return self.end(key, End::QueueTimeout);
         }
         session.go_on();
+        if let Some(tries) = session.tries() {
+            tries.rested = true;
+        }
         self.try_next(key);
     }
 
@@ -332,6 +335,7 @@ pub(super) fn give_up(session: &mut Session) {
 
 fn choose(session: &mut Session, mailbox: &Arc<Mailbox>, key: Key) -> Answer {
     let may_wait = !session.in_flight();
+    let rested = session.tries().is_some_and(|tries| tries.rested);
     let first = [session.index];
     let tried = match &session.phase {
         Phase::Connecting(Some(tries)) => &tries.tried[..],
@@ -339,8 +343,9 @@ fn choose(session: &mut Session, mailbox: &Arc<Mailbox>, key: Key) -> Answer {
         _ => &[],
     };
     let (client, told) = (session.client.as_fd(), session.told());
+    let tag = session.tag;
     let answer =
-        session.service.steer.choose(&Ask { tried, may_wait, tag: session.tag, client, told, mailbox, key });
+        session.service.steer.choose(&Ask { tried, may_wait, rested, tag, client, told, mailbox, key });
     match answer {
         // What does not exist cannot be tried.
         Answer::Go(choice) if choice.backend >= session.service.backends.len().min(usize::from(u16::MAX)) => {
@@ -361,7 +366,7 @@ fn begin_attempt(session: &mut Session, index: u16, now: u64) {
             tries.others.push(Attempt { number, index: before, socket, since: tries.since });
         }
         tries.tried.push(index);
-        (tries.since, tries.slow) = (now, false);
+        (tries.since, tries.slow, tries.rested) = (now, false, false);
     } else if let Some(tries) = session.tries() {
         // It has waited.
         tries.tried.push(index);

@@ -234,6 +234,8 @@ pub struct Ask<'a> {
     pub tried: &'a [u16],
     /// Nothing is under way: it can be told to wait.
     pub may_wait: bool,
+    /// It comes from a pause.
+    pub rested: bool,
     /// Of the last answer; 0 before the first.
     pub tag: u32,
     pub(super) client: BorrowedFd<'a>,

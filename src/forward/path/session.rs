@@ -109,6 +109,8 @@ pub struct Tries {
     pub since: u64,
     /// The newest one has not answered for so long that another may be tried.
     pub slow: bool,
+    /// It has paused since.
+    pub rested: bool,
 }
 
 impl Tries {

@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::check::{Advice, Verdict};
+use crate::check::{Advice, Pulse, Subject, Verdict};
 use crate::forward::{Forward, ForwardError};
 use crate::observe::event::{Event, EventSender, Health, Kind, Reason, State};
 use crate::observe::status::ListenerStatus;
@@ -86,6 +86,7 @@ pub fn listener(backends: Vec<Backend>) -> Listener {
 pub struct Bench {
     pub forward: Forward,
     pub verdicts: HashMap<String, watch::Sender<Verdict>>,
+    pub pulses: HashMap<String, watch::Sender<Pulse>>,
     pub transitions: broadcast::Sender<Arc<Event>>,
     pub events: mpsc::Receiver<Event>,
 }
@@ -112,14 +113,16 @@ impl Bench {
             .iter()
             .map(|(name, address)| (String::from(*name), vec![address.parse::<IpAddr>().unwrap()]))
             .collect();
-        let subscribe = |name: &str| verdicts.get(name).map(watch::Sender::subscribe);
-        let forward = Forward::start(LOOPS, listeners, subscribe, vips, receiver, sender).await?;
-        Ok(Self { forward, verdicts, transitions, events })
+        let pulses: HashMap<_, _> =
+            verdicts.keys().map(|check| (check.clone(), watch::Sender::new(Pulse::default()))).collect();
+        let subscribe = |name: &str| Some(subject(verdicts.get(name)?, pulses.get(name)?));
+        let forward = Forward::start(LOOPS, false, listeners, subscribe, vips, receiver, sender).await?;
+        Ok(Self { forward, verdicts, pulses, transitions, events })
     }
 
     /// Another configuration with the checks that are there.
     pub async fn reload(&mut self, listeners: &[Listener]) -> Result<(), ForwardError> {
-        let subscribe = |name: &str| self.verdicts.get(name).map(watch::Sender::subscribe);
+        let subscribe = |name: &str| Some(subject(self.verdicts.get(name)?, self.pulses.get(name)?));
         self.forward.reload(listeners, subscribe, HashMap::new()).await
     }
 
@@ -171,6 +174,10 @@ impl Bench {
     pub async fn next_event(&mut self) -> Kind {
         soon("an event", self.events.recv()).await.expect("the forwarder holds the sender").kind
     }
+}
+
+fn subject(verdict: &watch::Sender<Verdict>, pulse: &watch::Sender<Pulse>) -> Subject {
+    Subject::told(verdict.subscribe(), pulse.subscribe())
 }
 
 pub fn verdict(health: Health, detail: &str) -> Verdict {

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use config::ready::{Backend, Balance, Persistence};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::bench::*;
+use crate::forward::orders::Order;
+use crate::observe::status::Admin;
 
 /// Answers every byte with the same one.
 fn echo(socket: TcpListener) {
@@ -144,7 +147,7 @@ async fn reloads_under_load_fail_no_connection() {
     let load = (0..4).map(|_| {
         let stopped = stopped.clone();
         tokio::spawn(async move {
-            let mut served = 0;
+            let mut served = 0_u64;
             while !*stopped.borrow() {
                 let mut client = TcpStream::connect(at).await.unwrap();
                 client.write_all(b"ping").await.unwrap();
@@ -156,19 +159,42 @@ async fn reloads_under_load_fail_no_connection() {
         })
     });
     let load: Vec<_> = load.collect();
-    for round in 0..30 {
+    let balances =
+        [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Random, Balance::First];
+    let minute = Duration::from_secs(60);
+    let remember = Persistence { timeout: minute, ipv4_prefix: 32, ipv6_prefix: 128 };
+    for round in 0..30_u16 {
+        let weighted = |name, address| Backend { weight: 1 + round, ..backend(name, address) };
         config.backends = match round % 3 {
-            0 => vec![backend("a", first), backend("b", second)],
-            1 => vec![backend("b", second)],
-            _ => vec![backend("a", first)],
+            0 => vec![weighted("a", first), weighted("b", second)],
+            1 => vec![weighted("b", second)],
+            _ => vec![weighted("a", first)],
         };
+        config.balance = balances[usize::from(round) % balances.len()];
+        config.policy.persistence = (round % 2 == 0).then_some(remember);
+        // Of the four clients, and the one that is held, some wait.
+        config.policy.queue_timeout = Some(minute);
+        config.backends.iter_mut().for_each(|backend| backend.policy.max_sessions = Some(3));
         bench.reload(&[config.clone()]).await.unwrap();
+        if round % 3 == 0 {
+            bench.forward.order("a", Order::Drain).unwrap();
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
+        if round % 3 == 0 {
+            assert_eq!(bench.status().backends[0].admin, Admin::Drain);
+            bench.forward.order("a", Order::Ready).unwrap();
+            bench.forward.order("a", Order::Weight(7)).unwrap();
+        }
     }
     stop.send_replace(true);
+    let mut served = 1;
     for client in load {
-        assert!(soon("the load ends", client).await.unwrap() > 0);
+        let its: u64 = soon("the load ends", client).await.unwrap();
+        assert!(its > 0);
+        served += its;
     }
+    let status = bench.status();
+    assert_eq!((status.sessions_total, status.refused, status.queue.timed_out), (served, 0, 0));
     held.write_all(b"still here").await.unwrap();
     soon("the session from before", held.read_exact(&mut [0; 10])).await.unwrap();
 }

@@ -11,7 +11,7 @@ use super::bench::*;
 use crate::observe::event::{Health, Kind, State};
 
 /// Answers with its name, and keeps the connection until the client ends.
-fn named(name: u8, socket: TcpListener) {
+pub fn named(name: u8, socket: TcpListener) {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = socket.accept().await {
             tokio::spawn(async move {
@@ -22,7 +22,7 @@ fn named(name: u8, socket: TcpListener) {
     });
 }
 
-async fn who(bench: &Bench) -> u8 {
+pub async fn who(bench: &Bench) -> u8 {
     let mut client = bench.connect().await;
     let mut name = [0];
     soon("the name of the backend", client.read_exact(&mut name)).await.unwrap();
@@ -192,7 +192,7 @@ async fn a_session_that_connects_to_a_dying_backend_goes_to_the_next() {
     let mut client = bench.connect().await;
     until("the session connects to a", || {
         bench.forward.running[0].service.backends[0]
-            .counts
+            .counts()
             .assigned
             .load(std::sync::atomic::Ordering::Relaxed)
             == 1
@@ -335,7 +335,8 @@ async fn a_check_that_does_not_exist_is_refused_with_its_place() {
     let (sender, _events) = crate::observe::event::EventSender::channel(1);
     let listeners = [listener(vec![checked("a", refusing().await)])];
     let error =
-        crate::forward::Forward::start(1, &listeners, |_| None, Default::default(), receiver, sender).await;
+        crate::forward::Forward::start(1, false, &listeners, |_| None, Default::default(), receiver, sender)
+            .await;
     let wanted = "vipd.toml:20:1: backend a of listener api names check a, which does not exist";
     assert_eq!(error.expect_err("no such check").to_string(), wanted);
     drop(transitions);
