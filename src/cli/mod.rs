@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod backend;
 mod check;
 mod completions;
 mod control;
@@ -64,6 +65,7 @@ enum Command {
     Convert(convert::Arguments),
     Status(status::Arguments),
     Sessions(sessions::Arguments),
+    Backend(backend::Arguments),
     Events(events::Arguments),
     Reload(reload::Arguments),
     Demo(demo::Arguments),
@@ -95,6 +97,7 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Sessions(arguments) => sessions::run(&arguments),
+        Command::Backend(arguments) => backend::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

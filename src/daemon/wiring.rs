@@ -23,6 +23,7 @@ use crate::check::{Checks, Verdict};
 use crate::elect::EngineHandle;
 use crate::elect::bfd::Bfd;
 use crate::forward::discover::{Names, Source};
+use crate::forward::orders::Order;
 use crate::forward::page::{Ask, Pages};
 use crate::forward::sessions::Sessions;
 use crate::forward::{Forward, ForwardError};
@@ -614,6 +615,15 @@ impl ControlHandler for Shared {
             }
             info!(sessions = closed, ?filter, "sessions closed on request");
             Ok(format!("sessions closed: {closed}"))
+        }
+        .boxed()
+    }
+
+    fn order(&self, backend: String, order: Order) -> BoxFuture<'_, Result<String, String>> {
+        async move {
+            let running = self.running.lock().await;
+            let forward = running.forward.as_ref().ok_or("still starting, ask again in a moment")?;
+            forward.order(&backend, order).map_err(|error| error.to_string())
         }
         .boxed()
     }

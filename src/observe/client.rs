@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use super::control::{Done, Problem};
 use super::history::Recorded;
 use super::status::{SessionFilter, SessionStatus, Status};
+use crate::forward::orders::Order;
 
 /// The daemon answers a request that it has received within its own limits; this is a little more.
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
@@ -98,6 +99,21 @@ pub async fn get_sessions(socket: &Path, filter: &SessionFilter) -> Result<Vec<S
 /// As for [`get_status`].
 pub async fn close_sessions(socket: &Path, filter: &SessionFilter) -> Result<String, ClientError> {
     send(socket, &format!("/v1/sessions/close{}", query(filter))).await
+}
+
+/// Asks something of a backend. Gives what that means.
+///
+/// # Errors
+///
+/// As for [`get_status`]; a name that no backend has, or several, is refused.
+pub async fn order(socket: &Path, backend: &str, order: Order) -> Result<String, ClientError> {
+    let order = match order {
+        Order::Ready => "order=ready".to_owned(),
+        Order::Drain => "order=drain".to_owned(),
+        Order::Maint => "order=maint".to_owned(),
+        Order::Weight(weight) => format!("weight={weight}"),
+    };
+    send(socket, &format!("/v1/backend?name={}&{order}", percent(backend))).await
 }
 
 fn query(filter: &SessionFilter) -> String {

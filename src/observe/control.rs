@@ -2,9 +2,10 @@
 //!
 //! `GET /v1/status`, `GET /v1/events?since=N&follow=true`, `GET /metrics`, `GET /healthz`, `GET /v1/plan`, `POST /v1/reload`,
 //! `GET /` (the web page, see [`super::web`]),
-//! `POST /v1/stop`, `GET /v1/sessions?listener=&backend=&client=`, `POST /v1/sessions/close` with the same conditions. Whoever may open the socket (mode 0660) may do all of that. An error is an object with
+//! `POST /v1/stop`, `GET /v1/sessions?listener=&backend=&client=`, `POST /v1/sessions/close` with the same conditions, `POST /v1/backend?name=&order=&weight=`. Whoever may open the socket (mode 0660) may do all of that. An error is an object with
 //! `error`, what happened, and `help`, what to do.
 
+mod orders;
 mod sessions;
 
 use std::convert::Infallible;
@@ -37,6 +38,7 @@ use super::history::History;
 use super::metrics;
 use super::status::{SessionFilter, SessionStatus, Status};
 use super::web::{self, Connections, Live};
+use crate::forward::orders::Order;
 
 /// A request waits this long for the rest of the daemon.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -59,6 +61,8 @@ pub trait ControlHandler: Send + Sync + 'static {
     fn sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<Vec<SessionStatus>, String>>;
     /// Resets them. Says what was done.
     fn close_sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<String, String>>;
+    /// Does what an operator wants of a backend. Says what that means.
+    fn order(&self, backend: String, order: Order) -> BoxFuture<'_, Result<String, String>>;
     /// Begins to stop; the answer is sent before the daemon is gone.
     fn stop(&self) -> BoxFuture<'_, Result<String, String>>;
 }
@@ -315,6 +319,7 @@ fn routes(shared: Shared, page: axum::Router<Shared>) -> axum::Router {
         .route("/v1/events", get(serve_events))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/close", post(sessions::close))
+        .route("/v1/backend", post(orders::order))
         .route("/v1/reload", post(serve_reload))
         .route("/v1/plan", get(serve_plan))
         .route("/v1/stop", post(serve_stop))
@@ -358,7 +363,7 @@ async fn nothing_here(uri: axum::http::Uri) -> Response {
     problem(
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
-        "there are / (the web page), /v1/status, /v1/sessions, /v1/sessions/close, /v1/events, /v1/plan, /v1/reload, /v1/stop, /metrics and /healthz",
+        "there are / (the web page), /v1/status, /v1/sessions, /v1/sessions/close, /v1/backend, /v1/events, /v1/plan, /v1/reload, /v1/stop, /metrics and /healthz",
     )
 }
 
@@ -366,7 +371,7 @@ async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> Respo
     problem(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take {method}", uri.path()),
-        "GET reads; /v1/reload, /v1/stop and /v1/sessions/close take POST",
+        "GET reads; /v1/reload, /v1/stop, /v1/backend and /v1/sessions/close take POST",
     )
 }
 

@@ -59,6 +59,15 @@ impl ControlHandler for Daemon {
         Box::pin(async move { Ok(format!("{filter:?}")) })
     }
 
+    fn order(&self, backend: String, order: Order) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move {
+            match backend.as_str() {
+                "api/cp 1" => Ok(format!("{order:?}")),
+                _ => Err(format!("there is no backend {backend}")),
+            }
+        })
+    }
+
     fn stop(&self) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async { Ok("stopping".to_owned()) })
     }
@@ -325,4 +334,21 @@ async fn a_metrics_address_in_use_is_refused_and_the_socket_is_not_left() {
     let wanted = format!("cannot serve metrics on {address}: Address already in use");
     assert!(error.to_string().starts_with(&wanted), "{error}");
     assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn an_order_reaches_the_backend_and_an_odd_one_is_refused() {
+    let bench = Bench::new(Daemon::default());
+    for order in [Order::Ready, Order::Drain, Order::Maint, Order::Weight(0), Order::Weight(65535)] {
+        let said = client::order(&bench.socket, "api/cp 1", order).await.unwrap();
+        assert_eq!(said, format!("{order:?}"));
+    }
+    let refused = client::order(&bench.socket, "cp9", Order::Drain).await.unwrap_err().to_string();
+    assert!(refused.contains("there is no backend cp9"), "{refused}");
+    for odd in
+        ["name=a", "name=a&order=stop", "name=a&weight=65536", "name=a&order=drain&weight=1", "order=drain"]
+    {
+        let answer = bench.raw(&format!("POST /v1/backend?{odd}")).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{odd}: {answer}");
+    }
 }

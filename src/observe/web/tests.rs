@@ -40,6 +40,14 @@ impl ControlHandler for Daemon {
     fn sessions(&self, _: SessionFilter) -> BoxFuture<'_, Result<Vec<SessionStatus>, String>> {
         Box::pin(async { panic!("the page does not ask for them") })
     }
+    fn order(
+        &self,
+        _backend: String,
+        _order: crate::forward::orders::Order,
+    ) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async { Err("the page asks for nothing".to_owned()) })
+    }
+
     fn close_sessions(&self, _: SessionFilter) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async { panic!("a page changes nothing") })
     }
