@@ -48,7 +48,8 @@ impl<T> Table<T> {
     }
 
     /// Clients that are remembered.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.by_client.len()
     }
 
