@@ -109,7 +109,7 @@ fn spread(
 ) -> BTreeMap<String, u32> {
     let mut spread = BTreeMap::new();
     for _ in 0..20 {
-        let who = client.inside(&question).unwrap_or_else(|error| error.kind().to_string());
+        let who = client.inside(question).unwrap_or_else(|error| error.kind().to_string());
         *spread.entry(who).or_default() += 1;
     }
     spread
