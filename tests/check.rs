@@ -167,7 +167,7 @@ fn scripts_are_judged_as_the_daemon_judges_them() {
         .filter(|finding| finding["code"] == "script-missing")
         .map(|finding| (finding["line"].as_u64().unwrap(), finding["help"].as_str().unwrap()))
         .collect();
-    assert_eq!(told, [(2, "it is not tracked, as in keepalived"), (9, "it cannot be run until it is there")]);
+    assert_eq!(told, [(2, "it is left out, as in keepalived"), (9, "it cannot be run until it is there")]);
 }
 
 fn timed(file: &Path) -> (Duration, (Option<i32>, Value)) {
