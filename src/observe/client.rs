@@ -4,14 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use reqwest::{Client, Method, Response};
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 
 use super::control::{Done, Problem};
 use super::history::Recorded;
@@ -141,7 +135,7 @@ fn percent(text: &str) -> String {
 pub async fn get_metrics(socket: &Path) -> Result<String, ClientError> {
     let answer = in_time(socket, request(socket, Method::GET, "/metrics")).await?;
     let bytes = in_time(socket, whole(socket, answer)).await?;
-    String::from_utf8(bytes.into()).map_err(|error| odd(socket, &error))
+    String::from_utf8(bytes).map_err(|error| odd(socket, &error))
 }
 
 /// Asks for a reload. Gives what was done.
@@ -180,14 +174,14 @@ pub async fn stop(socket: &Path) -> Result<String, ClientError> {
 pub async fn follow_events(socket: &Path, since: u64) -> Result<Events, ClientError> {
     let path = format!("/v1/events?since={since}&follow=true");
     let answer = in_time(socket, request(socket, Method::GET, &path)).await?;
-    Ok(Events { socket: socket.to_owned(), body: answer.into_body(), buffer: Vec::new() })
+    Ok(Events { socket: socket.to_owned(), answer, buffer: Vec::new() })
 }
 
 /// Events as they come.
 #[derive(Debug)]
 pub struct Events {
     socket: PathBuf,
-    body: Incoming,
+    answer: Response,
     buffer: Vec<u8>,
 }
 
@@ -203,14 +197,10 @@ impl Events {
                 let line: Vec<_> = self.buffer.drain(..=end).collect();
                 return serde_json::from_slice(&line).map(Some).map_err(|error| odd(&self.socket, &error));
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.buffer.extend_from_slice(data);
-                    }
-                }
+            match self.answer.chunk().await {
+                Ok(Some(data)) => self.buffer.extend_from_slice(&data),
                 // A daemon that dies ends the stream without its last chunk.
-                Some(Err(_)) | None => return Ok(None),
+                Err(_) | Ok(None) => return Ok(None),
             }
         }
     }
@@ -237,22 +227,10 @@ async fn in_time<T>(
     tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(silent)
 }
 
-async fn request(socket: &Path, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_socket(socket, error))?;
-    let failed =
-        |error: hyper::Error| ClientError::Io { socket: socket.to_owned(), source: io::Error::other(error) };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    tokio::spawn(async move {
-        // Its errors come out at the request or at the body.
-        let _ = connection.await;
-    });
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(hyper::header::HOST, "vipd")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| odd(socket, &error))?;
-    let answer = sender.send_request(request).await.map_err(failed)?;
+async fn request(socket: &Path, method: Method, path: &str) -> Result<Response, ClientError> {
+    let failed = |error: reqwest::Error| unreachable_socket(socket, error);
+    let client = Client::builder().unix_socket(socket).pool_max_idle_per_host(0).build().map_err(failed)?;
+    let answer = client.request(method, format!("http://vipd{path}")).send().await.map_err(failed)?;
     if answer.status().is_success() {
         return Ok(answer);
     }
@@ -264,27 +242,37 @@ async fn request(socket: &Path, method: Method, path: &str) -> Result<Response<I
     }
 }
 
-async fn whole(socket: &Path, answer: Response<Incoming>) -> Result<Bytes, ClientError> {
-    let body = answer.into_body().collect().await;
-    body.map(http_body_util::Collected::to_bytes)
-        .map_err(|error| ClientError::Io { socket: socket.to_owned(), source: io::Error::other(error) })
+async fn whole(socket: &Path, answer: Response) -> Result<Vec<u8>, ClientError> {
+    let body = answer.bytes().await;
+    body.map(Vec::from).map_err(|error| other(socket, error))
 }
 
 fn odd(socket: &Path, detail: &impl ToString) -> ClientError {
     ClientError::Answer { socket: socket.to_owned(), detail: detail.to_string() }
 }
 
-fn unreachable_socket(socket: &Path, source: io::Error) -> ClientError {
-    let socket = socket.to_owned();
-    match source.kind() {
-        io::ErrorKind::NotFound => ClientError::NoSocket(socket),
-        io::ErrorKind::ConnectionRefused => ClientError::NobodyAnswers(socket),
-        io::ErrorKind::PermissionDenied => {
-            let who = owner(&socket).unwrap_or_else(|| "its directory is closed".to_owned());
+fn other(socket: &Path, error: reqwest::Error) -> ClientError {
+    ClientError::Io { socket: socket.to_owned(), source: io::Error::other(error) }
+}
+
+fn unreachable_socket(path: &Path, error: reqwest::Error) -> ClientError {
+    let socket = path.to_owned();
+    match refusal(&error).filter(|_| error.is_connect()) {
+        Some(io::ErrorKind::NotFound) => ClientError::NoSocket(socket),
+        Some(io::ErrorKind::ConnectionRefused) => ClientError::NobodyAnswers(socket),
+        Some(io::ErrorKind::PermissionDenied) => {
+            let who = owner(path).unwrap_or_else(|| "its directory is closed".to_owned());
             ClientError::Permission { socket, who }
         }
-        _ => ClientError::Io { socket, source },
+        _ => other(path, error),
     }
+}
+
+/// What the kernel said, somewhere behind the error.
+fn refusal(error: &reqwest::Error) -> Option<io::ErrorKind> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
 /// `mode 0660, owner root, group vipd`.
