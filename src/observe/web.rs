@@ -141,7 +141,7 @@ async fn page(State(web): State<Web>) -> Response {
         Ok(shown) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], document(&shown)).into_response(),
         Err(error) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::RETRY_AFTER, "2")],
+            [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::REFRESH, "2")],
             format!("{error}; ask again in a moment; if it stays so, look into the log of the daemon\n"),
         )
             .into_response(),

@@ -11,7 +11,7 @@ use super::super::words::{ago, long, short, size};
 use super::{Cell, Page, Tone, cell, heads};
 
 /// Words of [`ListenerStatus::ended`] for sessions that never had a backend.
-const REFUSALS: [&str; 5] = ["no_backend", "unreachable", "shortage", "queue_timeout", "no_proxy_header"];
+const REFUSALS: [&str; 4] = ["no_backend", "unreachable", "shortage", "queue_timeout"];
 
 impl Page {
     pub(super) fn listener(&mut self, listener: &ListenerStatus, checks: &[CheckStatus]) {

@@ -379,7 +379,9 @@ async fn a_daemon_that_gives_no_status_says_so() {
     *bench.daemon.status.lock().unwrap() = Err("the engine is gone".into());
     let (head, body) = bench.ask("GET /", "").await;
     assert!(
-        head.starts_with("HTTP/1.1 503 ") && body.starts_with("the engine is gone; ask again"),
+        head.starts_with("HTTP/1.1 503 ")
+            && body.starts_with("the engine is gone; ask again")
+            && head.contains("refresh: 2"),
         "{head}{body}"
     );
 }
