@@ -628,6 +628,13 @@ impl ControlHandler for Shared {
         .boxed()
     }
 
+    fn is_forgotten(&self) {
+        // While something else goes on, that gives it back, or the next who looks.
+        if let Ok(running) = self.running.try_lock() {
+            memory::give_back_beside(&running.config);
+        }
+    }
+
     fn stop(&self) -> BoxFuture<'_, Result<String, String>> {
         // Full means that it was asked before.
         let _ = self.stop.try_send(());

@@ -63,6 +63,8 @@ pub trait ControlHandler: Send + Sync + 'static {
     fn close_sessions(&self, filter: SessionFilter) -> BoxFuture<'_, Result<String, String>>;
     /// Does what an operator wants of a backend. Says what that means.
     fn order(&self, backend: String, order: Order) -> BoxFuture<'_, Result<String, String>>;
+    /// Something large that was made to be shown is not needed any more: its memory may go back to the kernel.
+    fn is_forgotten(&self) {}
     /// Begins to stop; the answer is sent before the daemon is gone.
     fn stop(&self) -> BoxFuture<'_, Result<String, String>>;
 }

@@ -87,7 +87,8 @@ impl Live {
             let mut latest = self.latest.lock().await;
             if latest.as_ref().is_none_or(|(at, _)| at.elapsed() >= KEPT) {
                 *latest = None;
-                return;
+                drop(latest);
+                return self.handler.is_forgotten();
             }
         }
     }
