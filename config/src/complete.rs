@@ -19,6 +19,7 @@ use crate::ready::{
 use crate::users::Users;
 use crate::validate;
 
+mod eligible;
 mod groups;
 mod trackers;
 
@@ -71,6 +72,7 @@ pub(crate) fn complete(
     users: &Users,
     diagnostics: &mut Diagnostics,
 ) -> Config {
+    eligible::expand(&mut model, diagnostics);
     validate::names(&model, diagnostics);
     validate::sessions(&model, diagnostics);
     let only_if_used = model.checks.iter().filter(|c| c.only_if_used).map(|c| c.name.value.clone()).collect();

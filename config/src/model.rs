@@ -225,6 +225,8 @@ pub struct Instance {
     pub addresses: Vec<Located<Address>>,
     /// Not advertised.
     pub excluded: Vec<Located<Address>>,
+    /// Only while a listener on its addresses has a healthy backend it wants to be active.
+    pub eligible_when: Option<Location>,
     /// An instance without addresses is wanted.
     pub no_addresses: bool,
     /// What moves the priority or means FAULT.
@@ -300,6 +302,7 @@ impl Instance {
             accept: None,
             addresses: Vec::new(),
             excluded: Vec::new(),
+            eligible_when: None,
             no_addresses: false,
             trackers: Trackers::default(),
             track_primary: true,

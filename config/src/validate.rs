@@ -22,6 +22,7 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
     let made = model.checks.iter().map(|c| c.name.value.as_str());
     let checks: HashSet<&str> = made.chain(model.refused_checks.iter().map(String::as_str)).collect();
     let instances: HashSet<&str> = model.instances.iter().map(|i| i.name.value.as_str()).collect();
+    let listeners: HashSet<&str> = model.listeners.iter().map(|l| l.name.value.as_str()).collect();
     let sessions: HashSet<&str> = model.bfd.iter().map(|bfd| bfd.name.as_str()).collect();
     let of_instances = model.instances.iter().map(|instance| &instance.trackers);
     for trackers in of_instances.chain(model.sync_groups.iter().map(|group| &group.trackers)) {
@@ -33,9 +34,13 @@ pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {
         }
     }
     for check in &model.checks {
-        if let Probe::Bfd { session } = &check.probe {
-            let session = Located::new(session.clone(), check.name.at.clone());
-            exists("bfd", &session, &sessions, diagnostics);
+        let (kind, named, known) = match &check.probe {
+            Probe::Bfd { session } => ("bfd", std::slice::from_ref(session), &sessions),
+            Probe::Listeners { names } => ("listener", names.as_slice(), &listeners),
+            _ => continue,
+        };
+        for name in named {
+            exists(kind, &Located::new(name.clone(), check.name.at.clone()), known, diagnostics);
         }
     }
     unique("track group", model.track_groups.iter().map(|g| &g.name), diagnostics);

@@ -518,3 +518,26 @@ fn what_a_check_cannot_mean_is_refused_at_its_place() {
         assert!(loaded.config.is_none(), "{line}");
     }
 }
+
+#[test]
+fn a_vip_that_follows_its_backends_tracks_a_check_of_its_listeners() {
+    use config::ready::{Effect, Probe};
+    let text = TEMPLATE.replace("vrid = 1\n", "vrid = 1\neligible_when = \"any backend healthy\"\n");
+    let config = load_text(&text).config.unwrap();
+    let check = config.checks.iter().find(|check| check.name == "vip/forwarder").unwrap();
+    assert_eq!(check.probe, Probe::Listeners { names: vec!["apiserver".into()] });
+    let tracked: Vec<_> =
+        config.instances[0].track_checks.iter().map(|track| (track.check.as_str(), track.effect)).collect();
+    // From any priority down to 1, the least that a router may have (RFC 9568 section 5.2.4).
+    assert_eq!(tracked, [("vip/forwarder", Effect::Weight { weight: -253, reverse: false })]);
+    let written = config::to_toml(&config, &config::diagnostic::Diagnostics::default());
+    assert_eq!(without_places(load_text(&written).config.unwrap()), without_places(config), "{written}");
+    for (from, to, told) in [
+        ("vrid = 1\n", "vrid = 1\npriority = 255\n", "`eligible_when` with priority 255"),
+        ("10.0.0.100:6443", "10.0.0.99:6443", "no listener is on an address of this instance"),
+        ("any backend healthy", "always", "\"always\" is no condition"),
+    ] {
+        let found = load_text(&text.replace(from, to)).diagnostics;
+        assert!(found.iter().any(|finding| finding.to_string().contains(told)), "{told}");
+    }
+}

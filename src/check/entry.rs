@@ -271,6 +271,7 @@ fn kind(probe: &Probe) -> &'static str {
         Probe::Ping { .. } => "ping",
         Probe::Agent(_) => "agent",
         Probe::Bfd { .. } => "bfd",
+        Probe::Listeners { .. } => "listeners",
         Probe::Process(_) => "process",
         Probe::File { .. } => "file",
         Probe::Interface { .. } => "interface",

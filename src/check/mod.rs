@@ -17,6 +17,7 @@ mod file;
 mod health;
 mod http;
 mod interface;
+mod listeners;
 mod matching;
 mod ping;
 mod process;
@@ -41,6 +42,7 @@ use tokio::task::JoinHandle;
 pub use self::advice::{Advice, Mode, Weight};
 use self::entry::Entry;
 pub use self::health::HealthCounter;
+pub use self::listeners::news as listener_news;
 use self::schedule::Probing;
 pub use self::session::{SessionNews, SessionTeller};
 use crate::observe::event::{EventSender, Health};
@@ -182,7 +184,7 @@ impl Checks {
         verdicts
     }
 
-    /// For the thread that runs the BFD sessions.
+    /// For the thread that runs the BFD sessions, and for listeners ([`listener_news`]).
     pub fn session_teller(&self) -> SessionTeller {
         self.0.sessions.teller()
     }
@@ -298,6 +300,7 @@ impl Checks {
             Probe::Ping { host } => Box::new(ping::PingCheck::new(host, dial)),
             Probe::Agent(probe) => Box::new(agent::AgentCheck::new(probe, dial)),
             Probe::Bfd { session } => Box::new(session::SessionCheck::new(session, &self.0.sessions)),
+            Probe::Listeners { names } => Box::new(listeners::ListenersCheck::new(names, &self.0.sessions)),
             Probe::Process(wanted) => {
                 Box::new(process::ProcessCheck::new(wanted.clone(), Arc::clone(&self.0.processes)))
             }

@@ -60,7 +60,11 @@ impl Sessions {
         SessionTeller(self.teller.clone())
     }
 
-    fn with<T>(&self, name: &str, act: impl FnOnce(&watch::Sender<Option<SessionNews>>) -> T) -> T {
+    pub(super) fn with<T>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&watch::Sender<Option<SessionNews>>) -> T,
+    ) -> T {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         act(known.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(None)))
     }

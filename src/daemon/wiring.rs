@@ -1,13 +1,13 @@
 //! What flows between the rooms while the daemon runs, and what a reload replaces.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use config::ready::{Config, VirtualAddress};
+use config::ready::{Config, Probe, VirtualAddress};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, broadcast, mpsc};
@@ -19,7 +19,7 @@ use super::locks::Locks;
 use super::plan::Plan;
 use super::privileges;
 use super::{Front, Options, StartError, memory};
-use crate::check::{Checks, Verdict};
+use crate::check::{Checks, Verdict, listener_news};
 use crate::elect::EngineHandle;
 use crate::elect::bfd::Bfd;
 use crate::forward::discover::{Names, Source};
@@ -30,7 +30,7 @@ use crate::forward::{Forward, ForwardError};
 use crate::hold;
 use crate::notify::Notifier;
 use crate::observe::control::{Addresses, Control, ControlError, ControlHandler, own_socket};
-use crate::observe::event::{Event, EventSender, Kind};
+use crate::observe::event::{Event, EventSender, Health, Kind};
 use crate::observe::explain;
 use crate::observe::history::History;
 use crate::observe::keepalived::lines::Narrator;
@@ -142,6 +142,8 @@ struct Running {
     locks: Locks,
     /// Carry verdicts from the checks to the engine.
     bridges: JoinSet<()>,
+    /// Carry what listeners can do to the checks that ask for it.
+    abilities: JoinSet<()>,
 }
 
 impl Shared {
@@ -167,6 +169,7 @@ impl Shared {
             notifier: Some(notifier),
             locks,
             bridges: JoinSet::new(),
+            abilities: JoinSet::new(),
         };
         Arc::new(Self {
             options,
@@ -241,6 +244,8 @@ impl Shared {
         .await?;
         let pages = running.pages.bind(&running.config.health_pages)?;
         running.forward = Some(forward);
+        let config = running.config.clone();
+        running.bridge_abilities(&config);
         running.pages.serve(pages, &self.ask());
         self.names.follow(&running.config);
         Ok(())
@@ -550,7 +555,37 @@ impl Running {
                 return Err(refusal);
             }
         }
+        self.bridge_abilities(config);
         Ok(())
+    }
+
+    /// Tells the checks of listeners what those can do, from now on.
+    fn bridge_abilities(&mut self, config: &Config) {
+        self.abilities.abort_all();
+        self.abilities = JoinSet::new();
+        let Some(forward) = &self.forward else { return };
+        let names = config.checks.iter().filter_map(|check| match &check.probe {
+            Probe::Listeners { names } => Some(names),
+            _ => None,
+        });
+        for name in names.flatten().collect::<BTreeSet<_>>() {
+            let Some(mut ability) = forward.ability(name) else { continue };
+            let (name, teller) = (name.clone(), self.checks.session_teller());
+            self.abilities.spawn(async move {
+                loop {
+                    let now = ability.borrow_and_update().clone();
+                    if now.health != Health::Unknown {
+                        let is_up = now.health == Health::Up;
+                        while !teller.try_tell(listener_news(&name, is_up, now.detail.clone())) {
+                            tokio::time::sleep(TOGETHER).await;
+                        }
+                    }
+                    if ability.changed().await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
     }
 
     fn bridge_verdicts(&mut self, engine: &EngineHandle) {

@@ -157,6 +157,11 @@ pub enum Probe {
         /// Its name.
         session: String,
     },
+    /// One of these listeners of ours has a healthy backend, and its quorum where it has one.
+    Listeners {
+        /// At least one.
+        names: Vec<String>,
+    },
     /// Processes that run.
     Process(ProcessProbe),
     /// The file exists, or holds this.
@@ -192,6 +197,7 @@ impl Probe {
             | Self::WeighingScript(_)
             | Self::Ping { .. }
             | Self::Bfd { .. }
+            | Self::Listeners { .. }
             | Self::Process(_)
             | Self::File { .. }
             | Self::Interface { .. } => None,
@@ -212,6 +218,7 @@ impl Probe {
             | Self::WeighingScript(_)
             | Self::Ping { .. }
             | Self::Bfd { .. }
+            | Self::Listeners { .. }
             | Self::Process(_)
             | Self::File { .. }
             | Self::Interface { .. } => None,
@@ -246,7 +253,14 @@ impl Probe {
 
     /// Nothing leaves this host, and no program is run.
     pub fn only_looks(&self) -> bool {
-        matches!(self, Self::Process(_) | Self::File { .. } | Self::Interface { .. } | Self::Bfd { .. })
+        matches!(
+            self,
+            Self::Process(_)
+                | Self::File { .. }
+                | Self::Interface { .. }
+                | Self::Bfd { .. }
+                | Self::Listeners { .. }
+        )
     }
 }
 

@@ -19,7 +19,7 @@ mod http;
 mod talk;
 
 /// Words that say what a check does.
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 21] = [
     "script",
     "http",
     "https",
@@ -37,6 +37,7 @@ const KINDS: [&str; 20] = [
     "ping",
     "agent",
     "bfd",
+    "listeners",
     "process",
     "file",
     "interface",
@@ -112,6 +113,17 @@ impl Door<'_> {
         })
     }
 
+    /// The name of a listener, or a list of those.
+    fn listeners(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Probe> {
+        let expected = "the name of a `[[listener]]`, or a list of those";
+        let values: Vec<_> = match value.get_ref() {
+            DeValue::Array(values) if !values.is_empty() => values.iter().collect(),
+            _ => vec![value],
+        };
+        let names = values.into_iter().map(|value| self.as_text(value, expected).map(|name| name.value));
+        Some(Probe::Listeners { names: names.collect::<Option<_>>()? })
+    }
+
     fn dial(&mut self, table: &mut Table<'_>) -> Dial {
         let source = self.address(table, "source").map(|address| address.value);
         let source_port = self.integer(table, "source_port", 1..=65535).map(|port| port.value);
@@ -150,6 +162,7 @@ impl Door<'_> {
             "bfd" => self
                 .as_text(value, "the name of a `[[bfd]]` session")
                 .map(|session| Probe::Bfd { session: session.value }),
+            "listeners" => self.listeners(value),
             "process" => self.process(value),
             "file" => self.file(value),
             _ => self

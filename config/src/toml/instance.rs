@@ -74,6 +74,14 @@ impl Door<'_> {
         if instance.interface.is_none() && instance.unicast.is_some() {
             self.interfaces_of_addresses(&mut instance);
         }
+        if let Some(word) = self.text(&mut table, "eligible_when") {
+            if word.value == "any backend healthy" {
+                instance.eligible_when = Some(word.at);
+            } else {
+                let message = format!("\"{}\" is no condition", word.value);
+                self.refuse(&word.at, message, "\"any backend healthy\"");
+            }
+        }
         instance.track_primary = self.boolean(&mut table, "track_own_interface").is_none_or(|on| on.value);
         for value in self.list(&mut table, "track") {
             self.track(value, &mut instance.trackers);

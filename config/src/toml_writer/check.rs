@@ -104,6 +104,7 @@ fn probe(text: &mut String, probe: &Probe) {
             line(text, "agent", &inline(&body));
         }
         Probe::Bfd { session } => line(text, "bfd", &quoted(session)),
+        Probe::Listeners { names } => line(text, "listeners", &list(names.iter().map(|name| quoted(name)))),
         Probe::Process(process) => line(text, "process", &process_probe(process)),
         Probe::File { path, expect, initial } => {
             line(text, "file", &file_probe(&path.to_string_lossy(), expect, *initial));
