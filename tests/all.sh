@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prove it works: installs what the tests need, builds, and runs every test. About 20 minutes on two cores.
+# Prove it works: installs what the tests need, builds, and runs every test. About 25 minutes on two cores.
 #
 # VIPD_CORPUS  folder with real configurations to try (wild/keepalived/*.conf, maintainer/*.conf).
 #              Without it the tests over that folder are left out, and this script says so.

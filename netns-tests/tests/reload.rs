@@ -389,9 +389,10 @@ fn a_broken_file_changes_nothing_and_says_why() {
         let refused = lb1.reload().err().unwrap_or_else(|| "accepted".into());
         ensure(refused.contains("vipd.toml"), || format!("a missing file: {refused}"))?;
 
-        // Two good sections, and a listener whose port is taken.
-        let taken = lab.lb1.inside(|| TcpListener::bind("0.0.0.0:7001")).expect("a free port");
-        lb1.write(&(toml(&written[..4]) + &listener("10.77.0.101:7001")));
+        // Two good sections, and a listener whose port is taken, not only on every address: beside that it could be.
+        let place = format!("{}:7001", lab.lb1.ipv4());
+        let taken = lab.lb1.inside(|| TcpListener::bind(&place)).expect("a free port");
+        lb1.write(&(toml(&written[..4]) + &listener(&place)));
         let refused = lb1.reload().err().unwrap_or_else(|| "accepted".into());
         ensure(refused.contains("7001"), || format!("a taken port: {refused}"))?;
         drop(taken);
