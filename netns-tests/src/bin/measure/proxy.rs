@@ -187,7 +187,10 @@ fn run(proxy: Proxy) -> Outcome<Run> {
     let _backends = Backends::start(&lab.others[0]);
     let mut process = start(proxy, &lab)?;
     let target = lab.lb1.ipv4();
-    let listens = || lab.client.inside(|| std::net::TcpStream::connect((target.as_str(), ECHO)).is_ok());
+    let listens = || {
+        let connects = |port| std::net::TcpStream::connect((target.as_str(), port)).is_ok();
+        lab.client.inside(|| [ECHO, SOURCE].into_iter().all(connects))
+    };
     wait_until("the proxy listens", Duration::from_secs(5), listens)
         .map_err(|failure| format!("{}\n{}", failure.text, process.output()))?;
     let mut run = Run { proxy, rate: [0.0; 3], cost: [0.0; 3], idle: 0.0 };
