@@ -8,7 +8,7 @@ use super::{host, maybe, word};
 
 const SCHEDULERS: &[&str] =
     &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos", "x"];
-const METHODS: &[&str] = &["NAT", "DR", "TUN", "TUN type gue port 5", "TUN type gre csum", "XXX"];
+const METHODS: &[&str] = &["NAT", "DR", "TUN", "TUN type gue port 5", "TUN type gre csum", "NOWHERE"];
 
 pub(super) fn servers(text: &mut String, random: &mut Random) {
     for index in 0..random.below(3) {
