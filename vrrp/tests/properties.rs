@@ -303,7 +303,14 @@ proptest! {
 
         let several = lan.time_with_holders(&routers, whole..lan.now(), |holders| holders > 1);
         let none = lan.time_with_holders(&routers, whole..lan.now(), |holders| holders == 0);
-        prop_assert_eq!((several, none), (Duration::ZERO, Duration::ZERO));
+        prop_assert_eq!(none, Duration::ZERO);
+        // Where intervals differ (a mistake, RFC 9568 section 5.2.7), the last advert of a faster router that just yielded
+        // may overtake the first of the slower one that took over: who heard them so waits for the faster one's silence,
+        // is active too soon, and yields to the answer.
+        let alike = kinds.iter().all(|(_, interval, _)| *interval == kinds[0].1);
+        let crossed = if alike { Duration::ZERO } else { delays * kinds.len() as u32 };
+        prop_assert!(several <= crossed, "{several:?} with several, allowed {crossed:?}");
+        prop_assert_eq!(lan.holders().len(), 1);
 
         // It was the best one, if all would have it so.
         let holder = lan.machine(lan.holders()[0]).priority();
