@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -82,11 +82,12 @@ impl Host {
         self.directory.join(format!("{}.{extension}", self.name))
     }
 
-    /// Boots: a fresh machine in the switch, and the daemon in it. Comes back when the daemon answers.
+    /// Boots: a fresh machine in the switch, and the daemon in it. Comes back when the daemon takes part, with the time
+    /// since when it did.
     ///
     /// # Errors
     /// When the machine cannot be built or the daemon does not answer; with its last words.
-    pub async fn start(&mut self, lan: &mut Lan) -> io::Result<()> {
+    pub async fn start(&mut self, lan: &mut Lan) -> io::Result<Duration> {
         // What is left of the former life goes only now: the kernel's work on it would delay the other host.
         // The cable before the namespace: that one would take the cable with it, at its own time.
         if self.running.is_some() {
@@ -114,16 +115,23 @@ impl Host {
             }
         };
         let (name, timeline, state) = (self.name, self.timeline.clone(), self.state.clone());
+        let (left_initialize, listens) = oneshot::channel();
+        let mut left_initialize = Some(left_initialize);
         running.watcher = tokio::spawn(async move {
             while let Ok(Some(recorded)) = events.next().await {
                 tell(name, &timeline, &recorded.event);
                 if let Kind::Transition { to, .. } = recorded.event.kind {
                     state.send_replace(to);
+                    let first = left_initialize.take();
+                    first.map(|first| first.send(timeline.time_of(recorded.event.at)));
                 }
             }
         });
         self.running = Some(running);
-        Ok(())
+        match timeout(STARTS_WITHIN, listens).await {
+            Ok(Ok(since)) => Ok(since),
+            Ok(Err(_)) | Err(_) => Err(self.failed_to_start("it never began to listen")),
+        }
     }
 
     fn failed_to_start(&self, error: &str) -> io::Error {

@@ -133,8 +133,7 @@ impl Stage {
 
     async fn election(&mut self, act: &Act) -> Result<(), Failure> {
         self.announce(act);
-        self.lb1.start(&mut self.lan).await?;
-        let began = self.timeline.now();
+        let began = self.lb1.start(&mut self.lan).await?;
         if let Some((machine, tls)) = self.client.take() {
             let (epoch, record) = (self.timeline.epoch(), self.record.clone());
             self.asking = Some(Client::start(machine, SocketAddr::from((VIP, PORT)), tls, epoch, record)?);

@@ -42,7 +42,7 @@ pub fn report(outcomes: &[Outcome], paint: Paint) -> String {
 fn explanation() -> String {
     format!(
         "Outage: the longest time between two requests in a row that were answered, from start to start; 0 ms \
-         when\nthat was never longer than the client's own 10 ms. For the first act: until the first answer.\n\
+         when\nthat was never longer than the client's own 10 ms. First act: from when lb1 listens to the first answer.\n\
          At most: what the protocol's formula gives (RFC 9568 section 6.1). The measurement may add {} to it:\n\
          the client looks only every 10 ms, an answer takes a few, and one computer plays all the machines.\n\
          Unanswered: a connection does not move with the address. The few that were under way are cut off, the\n\

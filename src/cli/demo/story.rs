@@ -49,7 +49,7 @@ impl Formula {
 /// What is measured in an act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// From the beginning of the act to the first answer.
+    /// From when the first host listens to the first answer.
     FirstAnswer,
     /// The longest time between two successive requests that were answered.
     LongestGap,
