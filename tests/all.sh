@@ -21,13 +21,20 @@ cargo build --workspace --all-targets
 failed=
 cargo test --workspace --exclude netns-tests --no-fail-fast || failed="$failed rooms"
 
-# These measure real time on hosts that share this computer. One that fails is told again, alone, once: what fails
-# twice is a fault, what fails once is shown above and worth a look.
+# These measure real time on hosts that share this computer. A test that fails is told again, alone, once: what fails twice
+# is a fault, what fails once is shown above and worth a look.
+told=$(mktemp)
+trap 'rm -f "$told"' EXIT
 for file in netns-tests/tests/*.rs; do
     scenario=$(basename "$file" .rs)
-    cargo test -p netns-tests --test "$scenario" && continue
-    echo "tests: $scenario failed, once more"
-    cargo test -p netns-tests --test "$scenario" || failed="$failed $scenario"
+    if { cargo test -p netns-tests --test "$scenario" --no-fail-fast 2>&1 && echo "tests: $scenario passed"; } | tee "$told" &&
+        tail -n 1 "$told" | grep -qx "tests: $scenario passed"; then
+        continue
+    fi
+    again=$(sed -n 's/^test \([^ ]*\) \.\.\. FAILED$/\1/p' "$told")
+    echo "tests: $scenario: failed, once more:" ${again:-everything}
+    # shellcheck disable=SC2086  # names of tests are words
+    cargo test -p netns-tests --test "$scenario" -- --exact $again || failed="$failed $scenario"
 done
 cargo test -p netns-tests --lib || failed="$failed netns-tests"
 netns-tests/leftovers || failed="$failed leftovers"
