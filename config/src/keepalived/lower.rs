@@ -60,6 +60,8 @@ pub(super) struct Lower<'a> {
     server_groups: Vec<server::Group>,
     /// Names of tracked files that checkers read.
     checker_files: HashSet<String>,
+    /// Sessions that checkers may name, and that are left out.
+    bfd_left_out: HashSet<String>,
     /// The top-level block `SSL`.
     ssl_credentials: Credentials,
     /// Preferences for rules without one: IPv4, IPv6.
@@ -111,6 +113,7 @@ pub(super) fn lower(
         services: Vec::new(),
         server_groups: Vec::new(),
         checker_files: HashSet::new(),
+        bfd_left_out: HashSet::new(),
         ssl_credentials: Credentials::default(),
         next_preference: [FIRST_PREFERENCE; 2],
     };

@@ -92,7 +92,9 @@ impl Lower<'_> {
                 other => debug_assert!(false, "no meaning for {other}"),
             }
         }
+        let left_out = name.clone();
         let Some(neighbor) = neighbor else {
+            self.bfd_left_out.extend(made.for_checkers.then_some(left_out.value));
             let message = format!("no `neighbor_ip` in `bfd_instance` {}", name.value);
             let finding = Diagnostic::warning("missing-neighbor", &name.at, message);
             self.diagnostics.push(
@@ -107,6 +109,7 @@ impl Lower<'_> {
             if source.value.is_ipv4() == neighbor.value.is_ipv4() {
                 made.source = Some(source.value);
             } else {
+                self.bfd_left_out.extend(made.for_checkers.then_some(left_out.value));
                 let message = "the source is of another family than the neighbour";
                 let finding = Diagnostic::warning("address-family", &source.at, message);
                 self.diagnostics
@@ -127,6 +130,7 @@ impl Lower<'_> {
                 && (sources.0 == sources.1 || sources.0.is_none() || sources.1.is_none())
         };
         if self.model.bfd.iter().any(same) {
+            self.bfd_left_out.extend(made.for_checkers.then_some(left_out.value));
             let message = format!("there is a session with {} already", made.neighbor);
             let finding = Diagnostic::warning("duplicate", &neighbor.at, message);
             self.diagnostics.push(finding.help("it is skipped, as in keepalived, and not tracked"));

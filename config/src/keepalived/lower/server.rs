@@ -136,6 +136,8 @@ struct Real {
     notify_up: Option<Box<Command>>,
     notify_down: Option<Box<Command>>,
     checkers: Vec<Checker>,
+    /// A BFD session that was left out, and the `alpha` of what was to follow it.
+    waits_for: Option<(Located<String>, Option<bool>)>,
 }
 
 impl Lower<'_> {

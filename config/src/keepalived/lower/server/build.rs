@@ -105,9 +105,16 @@ impl Lower<'_> {
     /// An address with a port is one service of IPVS, whichever virtual servers name it; here the first has it.
     fn keep_unbound(&mut self, service: &Service, bind: &mut Vec<SocketAddr>, name: &str) {
         let protocol = service.carried();
-        let of = |listener: &&Listener| listener.policy.protocol == protocol && listener.name.value != name;
-        let others = self.model.listeners.iter().filter(of).flat_map(|listener| &listener.bind);
-        let taken: HashSet<SocketAddr> = others.map(|bind| bind.value).collect();
+        let splits = is_split(service, bind);
+        // What the second of two virtual servers of one name is called is that of the first.
+        let is_own = |listener: &Listener, port: u16| {
+            let own = if splits { service.name_of_port(port) } else { name.to_owned() };
+            listener.name.value == own
+        };
+        let same = self.model.listeners.iter().filter(|listener| listener.policy.protocol == protocol);
+        let all = same.flat_map(|listener| listener.bind.iter().map(move |bind| (listener, bind.value)));
+        let others = all.filter(|(listener, address)| !is_own(listener, address.port()));
+        let taken: HashSet<SocketAddr> = others.map(|(_, address)| address).collect();
         let Some(first) = bind.iter().find(|address| taken.contains(address)).copied() else { return };
         bind.retain(|address| !taken.contains(address));
         let message = format!("virtual server {name}: {first} is that of another virtual server");
@@ -159,6 +166,7 @@ impl Lower<'_> {
             let checks = self.checks_of(&service, real, &name, &backend.value);
             let alpha = real.checkers.iter().any(|checker| checker.alpha.or(real.alpha) == Some(true));
             let most = self.most_sessions(&service, real, weight);
+            let maint = self.waits_for_ever(real);
             backends.push(Backend {
                 name: backend,
                 address: Located::new(real.address, real.at.clone()),
@@ -168,6 +176,7 @@ impl Lower<'_> {
                     max_sessions: most.map(|most| most.clamp(1, 10_000_000)),
                     inhibit_on_failure: real.inhibit.unwrap_or(false),
                     down_at_start: alpha,
+                    maint,
                     notify_up: real.notify_up.clone(),
                     notify_down: real.notify_down.clone(),
                     ..BackendPolicy::default()
@@ -210,6 +219,21 @@ impl Lower<'_> {
             optional: true,
         };
         self.merge_or_add(made);
+    }
+
+    /// Its checker follows a BFD session that was left out, of which nothing will ever be heard.
+    fn waits_for_ever(&mut self, real: &super::Real) -> bool {
+        let Some((session, alpha)) = &real.waits_for else { return false };
+        let alpha = alpha.or(real.alpha) == Some(true);
+        let message = format!("`BFD_CHECK` follows {}, which was left out above", session.value);
+        let help = match alpha {
+            true => {
+                "with `alpha` the server gets nothing, as in keepalived: it is in maintenance until the session is mended, or `vipd backend NAME ready`"
+            }
+            false => "the server is used and this does not check it, as in keepalived",
+        };
+        self.diagnostics.push(Diagnostic::warning("bfd-left-out", &session.at, message).help(help));
+        alpha
     }
 
     /// How many connections a server may have.
@@ -342,6 +366,11 @@ impl Service {
         }
     }
 
+    /// One port of a group.
+    fn name_of_port(&self, port: u16) -> String {
+        self.name_with(&format!(":{port}"))
+    }
+
     /// Servers without a port of their own get this.
     fn set_port(&mut self, port: u16) {
         let sorry = self.sorry.iter_mut().map(|sorry| &mut sorry.address);
@@ -353,6 +382,14 @@ impl Service {
     }
 }
 
+/// Some server has no port of its own, and there is more than one that it may get.
+fn is_split(service: &Service, bind: &[SocketAddr]) -> bool {
+    let sorry = service.sorry.iter().map(|sorry| sorry.address);
+    let mut servers = service.real.iter().map(|real| real.address).chain(sorry);
+    let several = bind.iter().any(|address| Some(address.port()) != bind.first().map(SocketAddr::port));
+    several && servers.any(|address| address.port() == 0)
+}
+
 /// Servers without a port get connections at the port that the client asked for: a group of several ports is a listener
 /// for each. What tells of the quorum and of servers is with the first alone.
 fn by_port(
@@ -361,9 +398,7 @@ fn by_port(
     name: String,
 ) -> Vec<(Service, Vec<SocketAddr>, String)> {
     let ports: BTreeSet<u16> = bind.iter().map(SocketAddr::port).collect();
-    let sorry = service.sorry.iter().map(|sorry| sorry.address);
-    let keeps = service.real.iter().map(|real| real.address).chain(sorry).any(|address| address.port() == 0);
-    if !keeps || ports.len() < 2 {
+    if !is_split(&service, &bind) {
         service.set_port(ports.first().copied().unwrap_or(0));
         return vec![(service, bind, name)];
     }
@@ -372,7 +407,7 @@ fn by_port(
         let mut one = service.clone();
         one.set_port(port);
         let own = bind.iter().copied().filter(|address| address.port() == port).collect();
-        let name = one.name_with(&format!(":{port}"));
+        let name = one.name_of_port(port);
         all.push((one, own, name));
         (service.quorum_up, service.quorum_down) = (None, None);
         service.real.iter_mut().for_each(|real| (real.notify_up, real.notify_down) = (None, None));

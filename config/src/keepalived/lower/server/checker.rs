@@ -9,7 +9,7 @@ use crate::ready::{Command, DnsKind, FileExpect, Probe};
 use crate::written::{Statement, Word};
 
 use super::super::values::Rest;
-use super::super::{Kind, Lower, inside};
+use super::super::{Kind, Lower, inside, located};
 use super::url::Web;
 use super::{IGNORED, MOST_WEIGHT, Real, Timing};
 
@@ -25,7 +25,7 @@ pub(super) struct Checker {
 }
 
 /// Where it connects, and how; what is not written is that of the real server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Connection {
     pub ip: Option<IpAddr>,
     pub port: Option<u16>,
@@ -33,6 +33,13 @@ pub(super) struct Connection {
     pub source_port: Option<u16>,
     pub interface: Option<String>,
     pub mark: Option<u32>,
+}
+
+impl Connection {
+    /// Nothing was said.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a checker does.
@@ -64,8 +71,8 @@ struct Reading {
     alpha: Option<bool>,
     timing: Timing,
     connection: Connection,
-    /// Of each `host` in SMTP_CHECK, which is checked by itself.
-    hosts: Vec<Connection>,
+    /// Of each `host` in SMTP_CHECK, which is checked by itself; each with its `connect_timeout`.
+    hosts: Vec<(Connection, Option<Duration>)>,
 }
 
 impl Lower<'_> {
@@ -99,17 +106,18 @@ impl Lower<'_> {
         };
         let Some(probe) = probe else { return };
         let Reading { alpha, timing, connection, mut hosts } = reading;
-        if hosts.is_empty() {
-            hosts.push(connection);
+        // Beside hosts, what connects to the server itself is checked when something was said of it (2.2.7).
+        if hosts.is_empty() || !connection.is_default() || timing.connect_timeout.is_some() {
+            hosts.insert(0, (connection, timing.connect_timeout));
         }
-        for connection in hosts {
+        for (connection, connect_timeout) in hosts {
             if self.needs_interface(block, &probe, &connection, real) {
                 continue;
             }
             real.checkers.push(Checker {
                 at: block.at().clone(),
                 alpha,
-                timing,
+                timing: Timing { connect_timeout, ..timing },
                 connection,
                 probe: probe.clone(),
             });
@@ -213,11 +221,13 @@ impl Lower<'_> {
                 "helo_name" => helo = self.web_host(statement),
                 "host" => {
                     let own = std::mem::take(&mut reading.connection);
+                    let timeout = reading.timing.connect_timeout.take();
                     for statement in inside(statement) {
                         self.checker_word(statement, reading);
                     }
                     let host = std::mem::replace(&mut reading.connection, own);
-                    reading.hosts.push(host);
+                    let of_host = std::mem::replace(&mut reading.timing.connect_timeout, timeout);
+                    reading.hosts.push((host, of_host));
                 }
                 _ => self.checker_word(statement, reading),
             }
@@ -419,9 +429,9 @@ impl Lower<'_> {
         }
     }
 
-    fn bfd_checker(&mut self, block: &Statement, reading: &mut Reading, real: &Real) -> Option<Checking> {
+    fn bfd_checker(&mut self, block: &Statement, reading: &mut Reading, real: &mut Real) -> Option<Checking> {
         const LEFT_OUT: &str = "the checker is left out, as in keepalived";
-        let mut session: Option<String> = None;
+        let (mut session, mut left_out) = (None, None);
         for statement in inside(block) {
             if statement.keyword() != "name" {
                 self.checker_word(statement, reading);
@@ -433,6 +443,10 @@ impl Lower<'_> {
                 self.diagnostics.push(finding.expected(expected).help(LEFT_OUT));
                 return None;
             };
+            if self.bfd_left_out.contains(&word.text) {
+                left_out = Some(located(word));
+                continue;
+            }
             let known = self.model.bfd.iter().any(|bfd| bfd.name == word.text && bfd.for_checkers);
             let again = |checker: &Checker| matches!(&checker.probe, Checking::Bfd { session } if *session == word.text);
             if !known || session.is_some() || real.checkers.iter().any(again) {
@@ -440,6 +454,10 @@ impl Lower<'_> {
                 return None;
             }
             session = Some(word.text.clone());
+        }
+        if let Some(name) = left_out {
+            real.waits_for = Some((name, reading.alpha));
+            return None;
         }
         if session.is_none() {
             let finding = Diagnostic::warning("missing-value", block.at(), "no `name` in `BFD_CHECK`");

@@ -25,6 +25,7 @@ impl Lower<'_> {
             notify_up: None,
             notify_down: None,
             checkers: Vec::new(),
+            waits_for: None,
         };
         for statement in inside(block) {
             self.real_word(statement, &mut real);
