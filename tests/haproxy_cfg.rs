@@ -1,7 +1,7 @@
-//! `vipd run -c haproxy.cfg`: kubeadm's guide carries real sessions and finds a dead apiserver, beside HAProxy on the
-//! same file.
+//! `vipd run -c haproxy.cfg` beside HAProxy on the same file: kubeadm's guide carries real sessions and finds a dead
+//! apiserver; backups are used when, and as many as, HAProxy uses.
 //!
-//! In a network namespace of its own; needs haproxy, openssl and curl, or `NETNS_TESTS=skip`.
+//! Each in a network namespace of its own; needs haproxy, openssl and curl, or `NETNS_TESTS=skip`.
 
 use std::fs;
 use std::path::Path;
@@ -197,4 +197,129 @@ fn compare() {
     wait_until("both call it up again", || {
         states_of_haproxy(&statistics) == states(["UP"; 3]) && states_of_vipd(&socket) == states(["UP"; 3])
     });
+}
+
+/// Says one word to everybody who connects, until it is dropped.
+struct Speaker {
+    port: u16,
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Speaker {
+    fn new(port: u16, word: &'static str) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let stop = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            use std::io::Write as _;
+            while let Ok((mut client, _)) = listener.accept() {
+                if stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                    return;
+                }
+                // Checks do not wait for it.
+                let _ = client.write_all(word.as_bytes());
+            }
+        });
+        Self { port, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        let woken = std::net::TcpStream::connect(("127.0.0.1", self.port));
+        drop(woken);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// The word behind a proxy.
+fn word_at(port: u16) -> Option<String> {
+    use std::io::Read as _;
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    let mut word = String::new();
+    // A reset comes behind nothing.
+    let _ = stream.read_to_string(&mut word);
+    Some(word).filter(|word| !word.is_empty())
+}
+
+/// One server and two backups, each checked at a port of its own.
+fn with_backups(port: u16, option: &str) -> String {
+    let server = |(name, number, backup): (&str, u16, &str)| {
+        format!(
+            "    server {name} 127.0.0.1:{} check port {} inter 200ms fall 2 rise 1{backup}\n",
+            7000 + number,
+            7100 + number
+        )
+    };
+    let servers: String = [("a", 1, ""), ("b", 2, " backup"), ("c", 3, " backup")].map(server).concat();
+    format!(
+        "defaults\n    mode tcp\n    retries 1\n    option redispatch\n{option}    timeout connect 2s\n    timeout client 9s\n    timeout server 9s\nlisten service\n    bind 127.0.0.1:{port}\n{servers}"
+    )
+}
+
+#[test]
+fn backups_are_used_as_haproxy_uses_them() {
+    if std::env::var_os("NETNS_TESTS").is_some_and(|value| value == "skip") {
+        return;
+    }
+    namespace::in_namespace("backups_are_used_as_haproxy_uses_them", async || {
+        the_first_backup_alone();
+        all_backups();
+    });
+}
+
+fn both(directory: &Path, option: &str) -> [Running; 2] {
+    fs::write(directory.join("haproxy.cfg"), with_backups(PORTS[0], option)).unwrap();
+    fs::write(directory.join("vipd.cfg"), with_backups(PORTS[1], option)).unwrap();
+    let socket = directory.join("vipd.sock").display().to_string();
+    [
+        start(directory, &["haproxy", "-db", "-f", "haproxy.cfg"]),
+        start(directory, &[VIPD, "run", "-c", "vipd.cfg", "--socket", &socket]),
+    ]
+}
+
+/// Both give these words, however often they are asked.
+fn expect_words(what: &str, expected: &[Option<&str>]) {
+    let ask = |port: u16, times: usize| {
+        let mut words: Vec<_> = (0..times).map(|_| word_at(port)).collect();
+        words.sort();
+        words.dedup();
+        words
+    };
+    let expected: Vec<_> = expected.iter().map(|word| word.map(str::to_owned)).collect();
+    for port in PORTS {
+        wait_until(what, || ask(port, expected.len()) == expected);
+        assert_eq!(ask(port, 2 * expected.len()), expected, "{what}, port {port}");
+    }
+}
+
+fn the_first_backup_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut servers: Vec<_> =
+        [(7001, "a"), (7002, "b"), (7003, "c")].map(|(port, word)| Some(Speaker::new(port, word))).into();
+    let mut checked: Vec<_> = [7101, 7102, 7103].map(|port| Some(Speaker::new(port, "ok"))).into();
+    let _both = both(folder.path(), "");
+    expect_words("the server that is no backup", &[Some("a")]);
+    servers[0] = None;
+    expect_words("no backup while a check calls the other one up", &[None]);
+    checked[0] = None;
+    expect_words("the first backup alone", &[Some("b")]);
+    servers[1] = None;
+    expect_words("no second backup while a check calls the first one up", &[None]);
+    checked[1] = None;
+    expect_words("the second backup", &[Some("c")]);
+    checked[1] = Some(Speaker::new(7102, "ok"));
+    servers[1] = Some(Speaker::new(7002, "b"));
+    expect_words("the first backup again", &[Some("b")]);
+}
+
+fn all_backups() {
+    let folder = tempfile::tempdir().unwrap();
+    let _servers =
+        [(7002, "b"), (7003, "c"), (7102, "ok"), (7103, "ok")].map(|(port, word)| Speaker::new(port, word));
+    let _both = both(folder.path(), "    option allbackups\n");
+    expect_words("all backups", &[Some("b"), Some("c")]);
 }

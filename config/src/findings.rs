@@ -85,6 +85,7 @@ const SECTIONS: &[Section] = &[
         "Virtual servers of keepalived.conf",
         &[
             ("address-not-held", "a virtual server on an address that no instance holds"),
+            ("bfd-left-out", "a checker of a BFD session that was left out"),
             ("checker-family", "a checker binds to an address of another family than it connects to"),
             ("file-check-reverse", "`reverse` with weight 0 in `FILE_CHECK`"),
             ("hysteresis", "`hysteresis` that is not less than the quorum"),
@@ -250,6 +251,7 @@ const SECTIONS: &[Section] = &[
             ("said-by-file", "`.notice`, `.warning` or `.alert` in the file"),
             ("same-port", "every address is bound with the port on which the servers listen too"),
             ("stats-page", "vipd's own page in the place of HAProxy's statistics"),
+            ("waiting-backup", "a second backup, of which HAProxy uses one at a time"),
         ],
     ),
     (

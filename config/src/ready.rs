@@ -23,7 +23,7 @@ mod text;
 
 pub use bfd::{Bfd, Hmac, HmacKey, HmacMode, TrackBfd};
 pub use forward::{
-    AccessLog, Backend, BackendPolicy, Balance, Beside, Discovery, Forwarder, HealthPage, Keepalive,
+    AccessLog, Backend, BackendPolicy, Backups, Balance, Beside, Discovery, Forwarder, HealthPage, Keepalive,
     Listener, Lookup, Mode, NoBackend, Observe, Persistence, Policy, Protocol, ProxyVersion, Quorum,
 };
 pub use group::SyncGroup;

@@ -64,6 +64,19 @@ pub enum Pick {
     Nobody,
 }
 
+/// Excludes backups but the first that nobody has called down, and all of them while one of the others may be used. What
+/// became of a session's connects has no say in that, so `candidates` are those of a new session.
+pub fn first_backup_alone(candidates: &mut [Candidate], others_may_be_used: bool) {
+    let is_there = |c: &Candidate| c.is_trusted() && c.weight > 0;
+    let other = others_may_be_used && candidates.iter().any(|c| !c.backup && is_there(c));
+    let Some(first) = candidates.iter().position(|c| c.backup && is_there(c)) else { return };
+    for (index, backup) in candidates.iter_mut().enumerate().filter(|(_, c)| c.backup) {
+        if other || index != first {
+            backup.standing = Standing::Excluded;
+        }
+    }
+}
+
 /// The choice, and what it remembers from one to the next.
 #[derive(Clone, Debug)]
 pub struct Balancer {
@@ -336,6 +349,23 @@ mod tests {
         assert_eq!(sequence(Balance::RoundRobin, &now, 4), [0, 2, 0, 2].map(Some));
         now[1] = candidate(Healthy, 0);
         assert_eq!(sequence(Balance::RoundRobin, &now, 2), [0, 2].map(Some), "weight 0 is not there");
+    }
+
+    #[test]
+    fn the_first_backup_is_used_alone_and_only_while_all_others_are_down() {
+        let after = |now: [Standing; 4]| {
+            let mut now = standings(now);
+            (now[1].backup, now[3].backup) = (true, true);
+            first_backup_alone(&mut now, true);
+            now.map(|candidate| candidate.standing)
+        };
+        let down = Excluded;
+        assert_eq!(after([Suspect, Healthy, down, Healthy]), [Suspect, down, down, down], "one is not down");
+        assert_eq!(after([down, Healthy, down, Healthy]), [down, Healthy, down, down]);
+        assert_eq!(after([down, Suspect, down, Healthy]), [down, Suspect, down, down], "slow is not down");
+        assert_eq!(after([down, down, down, Healthy]), [down, down, down, Healthy]);
+        let all_down = [Distrusted; 4];
+        assert_eq!(after(all_down), all_down, "as configured for that");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use config::ready::Balance;
+use config::ready::{Backups, Balance};
 use nix::errno::Errno;
 use tracing::debug;
 
@@ -37,6 +37,9 @@ impl Service {
         let Chooser { balancer, candidates } = &mut *chooser;
         candidates.clear();
         candidates.extend(self.backends.iter().map(|backend| backend.candidate(wish.now)));
+        if self.config.policy.backups == Backups::First {
+            balance::first_backup_alone(candidates, !self.quorum_is_lost());
+        }
         for index in wish.tried {
             if let Some(candidate) = candidates.get_mut(usize::from(*index)) {
                 candidate.standing = Standing::Excluded;
@@ -84,9 +87,22 @@ impl Service {
         if self.config.policy.retries.is_none() {
             return (ask.tried, false);
         }
-        let usable = self.backends.iter().filter(|backend| backend.is_usable()).count().max(1);
+        let usable = self.in_a_round().max(1);
         let this_round = ask.tried.len() % usable;
         (&ask.tried[ask.tried.len() - this_round..], this_round == 0 && !ask.tried.is_empty())
+    }
+
+    /// Backends that a session may try.
+    fn in_a_round(&self) -> usize {
+        let usable = |backup: bool| {
+            let own = self.backends.iter().filter(|backend| backend.config.policy.backup == backup);
+            own.filter(|backend| backend.is_usable()).count()
+        };
+        match self.config.policy.backups {
+            Backups::All => usable(true) + usable(false),
+            Backups::First if self.quorum_is_lost() || usable(false) == 0 => usable(true).min(1),
+            Backups::First => usable(false),
+        }
     }
 
     fn queue_timeout(&self) -> Duration {

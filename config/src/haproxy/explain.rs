@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::model::Listener;
+use crate::ready::Backups;
 use crate::written::Statement;
 
 use super::address::Port;
@@ -157,13 +158,13 @@ pub(super) fn listener(
             diagnostics.push(finding.help("HAProxy starts without it only with the sysctl net.ipv4.ip_nonlocal_bind; vipd binds it in any case"));
         }
     }
-    let backups = listener.backends.iter().filter(|server| server.policy.backup).count();
-    if backups > 1
-        && !backend.settings.has("option allbackups")
-        && let Some(second) = listener.backends.iter().filter(|server| server.policy.backup).nth(1)
+    let mut backups = listener.backends.iter().filter(|server| server.policy.backup);
+    if listener.policy.backups == Backups::First
+        && let (Some(first), Some(second)) = (backups.next(), backups.next())
     {
-        let finding = Diagnostic::notice("not-needed", &second.name.at, "all backups are used together");
-        diagnostics.push(finding.help("HAProxy uses the first one alone without `option allbackups`"));
+        let message = format!("this backup waits until {} is down too", first.name.value);
+        let finding = Diagnostic::notice("waiting-backup", &second.name.at, message);
+        diagnostics.push(finding.help("one backup is used at a time, the first that is not down; `option allbackups` shares sessions among all"));
     }
 }
 

@@ -8,8 +8,8 @@ use crate::complete::{self, CONNECT_TIMEOUT, KEEPALIVE, MAX_SESSIONS, OBSERVED_D
 use crate::diagnostic::{Diagnostic, Diagnostics, Located};
 use crate::model::{Backend, Check, Listener, Model};
 use crate::ready::{
-    self, AccessLog, BackendPolicy, Balance, Discovery, Keepalive, Lookup, Observe, Persistence, Policy,
-    Target,
+    self, AccessLog, BackendPolicy, Backups, Balance, Discovery, Keepalive, Lookup, Observe, Persistence,
+    Policy, Target,
 };
 use crate::written::Statement;
 
@@ -432,6 +432,7 @@ impl<'a> Lowering<'a> {
                     .unwrap_or(Duration::ZERO),
                 queue_timeout: settings.timeout("timeout queue"),
                 observe: observe(farm),
+                backups: backups(farm),
                 close_backup_sessions: options().any(|options| options.has("on-marked-up")),
                 accept_proxy,
                 transparent: farm.transparent,
@@ -514,6 +515,12 @@ fn servers(farm: &Farm<'_>, bound: u16, diagnostics: &mut Diagnostics) -> (Vec<B
         }
     }
     (backends, discovered)
+}
+
+/// Without a backup there is nothing to choose.
+fn backups(farm: &Farm<'_>) -> Backups {
+    let some = farm.servers.iter().any(|entry| entry.server.options.has("backup"));
+    if some && !farm.proxy.settings.has("option allbackups") { Backups::First } else { Backups::All }
 }
 
 fn backend_policy(options: &server::Options) -> BackendPolicy {

@@ -65,6 +65,8 @@ pub struct Policy {
     pub rebalance: Option<u32>,
     /// What happens while no backend is healthy.
     pub no_backend: NoBackend,
+    /// Which of several backups are used. Default all.
+    pub backups: Backups,
     /// When a backend that is no backup comes up, close the sessions of the backups.
     pub close_backup_sessions: bool,
     /// Clients whose connections begin with a PROXY header; one without it is reset. Others send none.
@@ -91,6 +93,7 @@ impl Default for Policy {
             observe: None,
             rebalance: None,
             no_backend: NoBackend::Refuse,
+            backups: Backups::All,
             close_backup_sessions: false,
             accept_proxy: Vec::new(),
             transparent: false,
@@ -149,6 +152,15 @@ pub enum NoBackend {
     Refuse,
     /// As if all were healthy: what is said of them may be wrong.
     TryAll,
+}
+
+/// Which backups get sessions, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Backups {
+    /// All together, as if they were the listener's backends; also for a session that has met failures at all others.
+    All,
+    /// The first that is not down, and only while all others are: HAProxy's way without `option allbackups`.
+    First,
 }
 
 /// How ended sessions are told.

@@ -7,7 +7,8 @@ use toml::de::DeValue;
 
 use crate::complete::{ERROR_LIMIT, OBSERVED_DOWN_FOR, PERSISTENCE_TIMEOUT};
 use crate::ready::{
-    AccessLog, Balance, Beside, HealthPage, Mode, NoBackend, Observe, Persistence, Policy, Protocol, Quorum,
+    AccessLog, Backups, Balance, Beside, HealthPage, Mode, NoBackend, Observe, Persistence, Policy, Protocol,
+    Quorum,
 };
 
 use super::Door;
@@ -30,6 +31,9 @@ impl Door<'_> {
             no_backend: self
                 .word(table, "no_backend", &[("refuse", NoBackend::Refuse), ("try_all", NoBackend::TryAll)])
                 .unwrap_or(NoBackend::Refuse),
+            backups: self
+                .word(table, "backups", &[("all", Backups::All), ("first", Backups::First)])
+                .unwrap_or(Backups::All),
             close_backup_sessions: self.on(table, "close_backup_sessions"),
             accept_proxy: self.prefixes(table, "accept_proxy"),
             transparent: self.on(table, "transparent"),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::complete::{self, ERROR_LIMIT, OBSERVED_DOWN_FOR, PERSISTENCE_TIMEOUT};
 use crate::ready::{
-    AccessLog, Backend, Balance, Beside, Check, Config, Discovery, Forwarder, HealthPage, Listener, Lookup,
-    Mode, NoBackend, Policy, Protocol, ProxyVersion,
+    AccessLog, Backend, Backups, Balance, Beside, Check, Config, Discovery, Forwarder, HealthPage, Listener,
+    Lookup, Mode, NoBackend, Policy, Protocol, ProxyVersion,
 };
 
 use super::network::prefix;
@@ -134,6 +134,9 @@ fn policy(text: &mut String, policy: &Policy) {
     optional(text, "rebalance", policy.rebalance);
     if policy.no_backend == NoBackend::TryAll {
         word(text, "no_backend", Some("try_all"));
+    }
+    if policy.backups == Backups::First {
+        word(text, "backups", Some("first"));
     }
     flag(text, "close_backup_sessions", policy.close_backup_sessions, default.close_backup_sessions);
     if !policy.accept_proxy.is_empty() {

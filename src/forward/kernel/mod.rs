@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use config::ready::{Listener, Mode, NoBackend};
+use config::ready::{Backups, Listener, Mode, NoBackend};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -254,15 +254,24 @@ fn translated(listener: &Listener, members: Vec<Member>) -> rules::Service {
 /// What each backend gets: only the best that there are get new sessions, backups come last.
 fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
     let ranks: Vec<Option<u8>> =
-        listener.backends.iter().zip(backends).map(|(config, now)| rank(config, now)).collect();
+        listener.backends.iter().zip(backends).map(|(config, now)| rank(listener, config, now)).collect();
     let best = ranks.iter().flatten().min().copied();
+    let is_first = |index: usize| {
+        let alone = listener.policy.backups == Backups::First && listener.backends[index].policy.backup;
+        !alone || ranks.iter().position(|rank| *rank == best) == Some(index)
+    };
     let tries_all = best.is_none() && listener.policy.no_backend == NoBackend::TryAll;
-    let share = |now: &BackendStatus, config: &config::ready::Backend, rank: Option<u8>| {
+    let share = |index: usize, now: &BackendStatus, config: &config::ready::Backend| {
+        let rank = ranks[index];
         if now.admin == Admin::Maint {
             return Share::None;
         }
         if rank.is_some() {
-            return if rank == best { Share::New(now.effective_weight) } else { Share::None };
+            return if rank == best && is_first(index) {
+                Share::New(now.effective_weight)
+            } else {
+                Share::None
+            };
         }
         match now.health {
             Health::Down if tries_all => Share::New(now.effective_weight.max(1)),
@@ -272,16 +281,16 @@ fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
             Health::Up | Health::Unknown => Share::Kept,
         }
     };
-    let member = |((config, now), rank): ((&config::ready::Backend, &BackendStatus), &Option<u8>)| Member {
+    let member = |(index, (config, now)): (usize, (&config::ready::Backend, &BackendStatus))| Member {
         name: config.name.clone(),
         address: config.address,
-        share: share(now, config, *rank),
+        share: share(index, now, config),
     };
-    listener.backends.iter().zip(backends).zip(&ranks).map(member).collect()
+    listener.backends.iter().zip(backends).enumerate().map(member).collect()
 }
 
 /// Smaller is better; `None`: no new sessions.
-fn rank(config: &config::ready::Backend, now: &BackendStatus) -> Option<u8> {
+fn rank(listener: &Listener, config: &config::ready::Backend, now: &BackendStatus) -> Option<u8> {
     if now.admin != Admin::Ready || now.effective_weight == 0 {
         return None;
     }
@@ -291,7 +300,11 @@ fn rank(config: &config::ready::Backend, now: &BackendStatus) -> Option<u8> {
         Health::Unknown => 1,
         Health::Down => return None,
     };
-    Some(if config.policy.backup { rank + 2 } else { rank })
+    Some(match (config.policy.backup, listener.policy.backups) {
+        (false, _) => rank,
+        (true, Backups::All) => rank + 2,
+        (true, Backups::First) => 2,
+    })
 }
 
 /// Whether this process has CAP_NET_ADMIN (`linux/capability.h`: 12).

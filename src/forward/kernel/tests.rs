@@ -70,6 +70,12 @@ fn backups_get_sessions_only_while_no_other_can() {
     assert_eq!(shares(&listener, &all), [New(1), New(1), Nothing]);
     let backup = now(&listener, [Health::Down, Health::Down, Health::Up]);
     assert_eq!(shares(&listener, &backup), [Ended, Ended, New(1)]);
+    listener.backends[1].policy.backup = true;
+    let backups = now(&listener, [Health::Down, Health::Up, Health::Up]);
+    assert_eq!(shares(&listener, &backups), [Ended, New(1), New(1)]);
+    listener.policy.backups = config::ready::Backups::First;
+    assert_eq!(shares(&listener, &backups), [Ended, New(1), Nothing]);
+    assert_eq!(shares(&listener, &backup), [Ended, Ended, New(1)]);
 }
 
 #[test]

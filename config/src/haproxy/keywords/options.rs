@@ -18,7 +18,7 @@ pub(in super::super) const SERVER: &[Keyword] = &[
     word("agent-send", "1", Carried),
     word("allow-0rtt", "0", NotNeeded(OF_CHECK)),
     word("alpn", "1", NotNeeded(OF_CHECK)),
-    word("backup", "0", Differs("all backups are used together, as with `option allbackups`")),
+    word("backup", "0", Carried),
     word("ca-file", "1", Differs("of TLS checks")),
     word("check", "0", Carried),
     word("check-alpn", "1", Carried),

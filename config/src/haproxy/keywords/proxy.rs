@@ -292,7 +292,7 @@ pub(in super::super) const OPTIONS: &[Keyword] = &[
     word("option abortonclose", "DLB", NotNeeded("a client that leaves while it waits leaves the queue")),
     word("option accept-invalid-http-request", "DFL", HttpOnly),
     word("option accept-invalid-http-response", "DLB", HttpOnly),
-    word("option allbackups", "DLB", NotNeeded("all backups are used together")),
+    word("option allbackups", "DLB", Carried),
     word("option checkcache", "DLB", Http),
     word("option clitcpka", "DFL", NotNeeded("keepalive is on in any case")),
     word("option contstats", "DFL", NotNeeded("bytes are counted while they flow")),
