@@ -25,7 +25,10 @@ impl Place {
         let directory = tempfile::Builder::new().prefix("vipd-").tempdir_in("/tmp").unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let program = directory.path().join("vipd");
-        fs::copy(env!("CARGO_BIN_EXE_vipd"), &program).unwrap();
+        // By a program of its own: a child that another thread starts meanwhile would hold the file open for writing, and it
+        // could not be run ("text file busy").
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_vipd")).arg(&program).status().unwrap();
+        assert!(copied.success());
         fs::write(directory.path().join("vipd.toml"), configuration).unwrap();
         let runtime = directory.path().join("runtime");
         fs::create_dir(&runtime).unwrap();
