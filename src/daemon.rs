@@ -19,9 +19,10 @@ use config::ready::Config;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::elect::Engine;
+use crate::guard::{self, Life, ToGuard};
 use crate::notify::hook;
 use crate::observe::control::{Control, ControlError};
 use crate::observe::event::EventSender;
@@ -69,6 +70,12 @@ pub struct Options {
     pub config_id: Option<String>,
     /// Whose exit codes and habits to follow.
     pub front: Front,
+    /// A parent process takes the addresses off when this one dies, and starts another.
+    pub is_guarded: bool,
+    /// The way to it, once it is there.
+    pub guard: ToGuard,
+    /// Which daemon of that guard this is.
+    pub life: Life,
 }
 
 impl Options {
@@ -141,6 +148,8 @@ pub enum Front {
 
 /// Exit codes: 1 cannot start, 2 (keepalived's) broken configuration, 4 missing permission, 70 internal error.
 mod exit {
+    /// When it was asked to.
+    pub const STOPPED: u8 = 0;
     /// keepalived 2.2.7, when another one runs.
     pub const KEEPALIVED_RUNS: u8 = 0;
     pub const CANNOT_START: u8 = 1;
@@ -149,10 +158,19 @@ mod exit {
     pub const INTERNAL: u8 = 70;
 }
 
-/// Runs until a signal ends it. Everything wrong is said on standard error before the log begins, and in
-/// the log after that.
+/// Runs until a signal ends it, with a guard above it unless that is not wanted. Must be called before any thread is
+/// started.
 pub fn run(options: Options) -> ExitCode {
-    let mut options = options;
+    let code = if options.is_guarded {
+        guard::watch(|guard, life| run_here(Options { guard, life, ..options.clone() }))
+    } else {
+        run_here(options)
+    };
+    ExitCode::from(code)
+}
+
+/// Everything wrong is said on standard error before the log begins, and in the log after that.
+fn run_here(mut options: Options) -> u8 {
     memory::keep_small();
     let mut loaded = options.load();
     if let (None, Some(config)) = (&options.namespace, &loaded.config)
@@ -160,7 +178,7 @@ pub fn run(options: Options) -> ExitCode {
     {
         if let Err(error) = process::enter_namespace(&name) {
             eprintln!("vipd: not started: {error}");
-            return ExitCode::from(exit::CANNOT_START);
+            return exit::CANNOT_START;
         }
         options.namespace = Some(name);
         // Interfaces are others there.
@@ -169,15 +187,15 @@ pub fn run(options: Options) -> ExitCode {
     eprint!("{}", loaded.diagnostics.render_human(io::stderr().is_terminal()));
     let Some(mut config) = loaded.config else {
         eprintln!("vipd: not started: the configuration has errors");
-        return ExitCode::from(match options.front {
+        return match options.front {
             Front::Vipd => exit::CANNOT_START,
             Front::Keepalived => exit::KEEPALIVED_CONFIG,
-        });
+        };
     };
     config.process.net_namespace.clone_from(&options.namespace);
     if let Err(missing) = privileges::check(&config) {
         eprintln!("vipd: not started: {missing}");
-        return ExitCode::from(exit::PERMISSION);
+        return exit::PERMISSION;
     }
     let umask = process::set_umask(options.umask, &config.process, options.front == Front::Keepalived);
     process::set_name(&config.process);
@@ -189,7 +207,7 @@ pub fn run(options: Options) -> ExitCode {
         Ok(log) => log,
         Err(error) => {
             eprintln!("vipd: not started: {error}");
-            return ExitCode::from(exit::CANNOT_START);
+            return exit::CANNOT_START;
         }
     };
     options.announce();
@@ -203,7 +221,7 @@ pub fn run(options: Options) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("vipd: not started: cannot start worker threads: {error}");
-            return ExitCode::from(exit::INTERNAL);
+            return exit::INTERNAL;
         }
     };
     // Whoever reads a pid file may signal at once, so signals are taken before there is one.
@@ -216,22 +234,22 @@ pub fn run(options: Options) -> ExitCode {
         Ok(signals) => Taken { signals, stop },
         Err(error) => {
             options.say_why_not(&StartError::Signals(error));
-            return ExitCode::from(exit::CANNOT_START);
+            return exit::CANNOT_START;
         }
     };
     let checkers = config.shown.virtual_servers > 0 && !options.without_checkers;
     // The text of every file hangs on them.
     drop(loaded.diagnostics);
     memory::give_back();
-    let pid_files = match PidFiles::write(&options.pid_files.paths(&config, checkers)) {
+    let pid_files = match PidFiles::write(&options.pid_files.paths(&config, checkers, options.life.guard)) {
         Ok(files) => files,
         Err(error @ PidError::Running { .. }) if options.front == Front::Keepalived => {
             info!(target: PARENT, "{error}");
-            return ExitCode::from(exit::KEEPALIVED_RUNS);
+            return exit::KEEPALIVED_RUNS;
         }
         Err(error) => {
             options.say_why_not(&error);
-            return ExitCode::from(exit::CANNOT_START);
+            return exit::CANNOT_START;
         }
     };
     let code = runtime.block_on(async {
@@ -240,7 +258,7 @@ pub fn run(options: Options) -> ExitCode {
             Ok(daemon) => daemon.serve().await,
             Err(error) => {
                 said.say_why_not(&error);
-                ExitCode::from(exit::CANNOT_START)
+                exit::CANNOT_START
             }
         }
     });
@@ -315,7 +333,7 @@ impl Daemon {
         shared.start_forward().await?;
         shared.follow_names();
         let verdicts = shared.first_verdicts().await;
-        let engine = Engine::start(config.clone(), verdicts, events)?;
+        let engine = Engine::start(config.clone(), verdicts, events, shared.options().guard.clone())?;
         shared.engine_started(engine.handle()).await;
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -324,6 +342,9 @@ impl Daemon {
             listeners = config.listeners.len(),
             "started"
         );
+        if let Some(last) = &shared.options().life.last {
+            error!("started again by the guard: the daemon before this one, {last}");
+        }
         if shared.options().front == Front::Keepalived {
             info!(target: PARENT, "Startup complete");
         }
@@ -331,20 +352,24 @@ impl Daemon {
             shared.log_dump().await;
         }
         memory::give_back_later(config.clone());
-        // Without systemd there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        shared.options().guard.tell("READY=1");
         Ok(Self { shared, engine, control, signals, pid_files, log })
     }
 
-    async fn serve(mut self) -> ExitCode {
+    async fn serve(mut self) -> u8 {
         let engine = self.engine.handle();
         let mut leaves = false;
+        let guard = self.shared.options().guard.clone();
         let code = loop {
             tokio::select! {
                 () = engine.ended() => {
                     error!("the engine thread ended by itself; exiting so that a supervisor starts anew");
                     self.shared.let_go().await;
-                    break ExitCode::from(exit::INTERNAL);
+                    break exit::INTERNAL;
+                }
+                () = guard.gone() => {
+                    warn!("the guard, our parent process, has gone: stopping in good order");
+                    break exit::INTERNAL;
                 }
                 asked = self.signals.next() => match asked {
                     Asked::Stop(why) => {
@@ -353,21 +378,22 @@ impl Daemon {
                         }
                         info!(why, "stopping");
                         leaves = self.shared.options().leave_everything;
-                        break ExitCode::SUCCESS;
+                        break exit::STOPPED;
                     }
                     Asked::Reload => {
-                        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+                        self.shared.options().guard.tell("RELOADING=1");
                         // The outcome is in the log and the events.
                         let _ = self.shared.reload().await;
-                        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                        self.shared.options().guard.tell("READY=1");
                     }
                     Asked::Dump(what) => self.shared.dump(what).await,
                 },
             }
         };
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.shared.options().guard.tell("STOPPING=1");
         // First let go of the addresses, in good order: the peers take over meanwhile.
         if leaves {
+            self.shared.options().guard.forget_all();
             info!("everything stays as it is, as asked for");
         } else if tokio::time::timeout(STOP_LIMIT, engine.shutdown()).await.is_err() {
             error!("the engine did not let go of the addresses in time");

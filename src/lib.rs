@@ -10,6 +10,7 @@ pub mod cli;
 pub mod daemon;
 pub mod elect;
 pub mod forward;
+mod guard;
 pub mod hold;
 mod netlink;
 pub mod notify;

@@ -111,7 +111,8 @@ fn a_running_daemon_answers_and_stops_with_exit_code_0() {
         let events = text(&place.ask(&["events"]).stdout);
         assert!(events.contains("VI_1: ") && events.contains("-> fault"), "{events}");
         let pid = fs::read_to_string(place.path("pid")).unwrap();
-        assert_eq!(pid, format!("{}\n", status["pid"]));
+        assert_eq!(pid, format!("{}\n", status["guard"]["pid"]));
+        assert_ne!(status["guard"]["pid"], status["pid"]);
         assert_eq!(daemon.end(signal), Some(0), "{}", fs::read_to_string(place.path("log")).unwrap());
         for left in ["sock", "pid"] {
             assert!(!Path::new(&place.path(left)).exists(), "{left} is left");
@@ -149,13 +150,14 @@ fn a_second_daemon_on_the_socket_is_refused_with_the_pid_of_the_first() {
     }
     let place = Place::new(GOOD);
     let _daemon = place.start();
-    let pid = fs::read_to_string(place.path("pid")).unwrap();
+    let status: Value = serde_json::from_slice(&place.ask(&["status", "--json"]).stdout).unwrap();
+    let pid = status["pid"].to_string();
     let second = Command::new("unshare")
         .args(["-Urn", VIPD, "run", "-c", &place.path("vipd.conf"), "--socket", &place.path("sock")])
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second.stderr).contains(&format!("pid {}", pid.trim())), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains(&format!("pid {pid}")), "{}", text(&second.stderr));
     assert!(place.ask(&["status"]).status.success(), "the first one still answers");
 }
 
@@ -217,8 +219,10 @@ fn under_the_name_keepalived_it_goes_into_the_background_with_its_pid_files() {
     assert!(text(&started.stderr).contains("-R has no effect here: "), "{}", text(&started.stderr));
     let read = |file: &String| fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
     wait_until("the pid files", || files.iter().all(|file| read(file).is_some()));
+    // keepalived's parent and child are the guard and the daemon here.
     let pid = Pid::from_raw(read(&files[0]).unwrap());
-    assert_eq!(read(&files[1]), Some(pid.as_raw()));
+    let parent = fs::read_to_string(format!("/proc/{}/status", read(&files[1]).unwrap())).unwrap();
+    assert!(parent.contains(&format!("PPid:\t{pid}\n")), "{parent}");
     let ours = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(ours.starts_with(program.to_str().unwrap()), "{ours}");
     kill(pid, Signal::SIGTERM).unwrap();

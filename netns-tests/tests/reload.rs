@@ -731,13 +731,13 @@ fn a_backup_that_was_frozen_listens_before_it_takes_over() {
         lb2.becomes("v1", "backup")?;
         for _ in 0..2 {
             lab.silence(&lab.lb2);
-            lb2.peer.process.signal(Signal::SIGSTOP);
+            lb2.peer.process.signal_family(Signal::SIGSTOP);
             // Longer than two Active_Down_Intervals.
             let frozen = now();
             wait_until("ten adverts", SOON, || adverts(&capture, &lab.lb1, 51, frozen).len() > 10)?;
             lab.unsilence(&lab.lb2);
             let thawed = now();
-            lb2.peer.process.signal(Signal::SIGCONT);
+            lb2.peer.process.signal_family(Signal::SIGCONT);
             wait_until("adverts", SOON, || adverts(&capture, &lab.lb1, 51, thawed).len() > 3)?;
             ensure(adverts(&capture, &lab.lb2, 51, frozen).is_empty(), || {
                 "it took over without listening".into()

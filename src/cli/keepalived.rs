@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use self::options::{Given, Name};
 use super::output;
 use crate::daemon::{self, Front, pid, process};
+use crate::guard::{Life, ToGuard};
 use crate::observe::keepalived::{RELEASE, files};
 use crate::observe::log::{self, keepalived as ways};
 
@@ -266,6 +267,9 @@ fn start(wanted: Wanted, given: &[Given]) -> ExitCode {
         dump: wanted.dump,
         config_id: wanted.config_id,
         front: Front::Keepalived,
+        is_guarded: true,
+        guard: ToGuard::none(),
+        life: Life::default(),
     };
     if !wanted.foreground {
         match background::enter() {

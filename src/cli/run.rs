@@ -8,6 +8,7 @@ use nix::sys::stat::fstat;
 
 use super::output;
 use crate::daemon::{self, Front, pid};
+use crate::guard::{Life, ToGuard};
 use crate::observe::log;
 
 /// Run the daemon in the foreground
@@ -42,6 +43,9 @@ pub struct Arguments {
     /// Keeps `@ID` lines of keepalived.conf [default: the host name up to its first dot]
     #[arg(long, value_name = "ID")]
     config_id: Option<String>,
+    /// Run as one process, without a parent that takes the addresses off and starts anew when the daemon dies
+    #[arg(long)]
+    no_guard: bool,
     /// What to log: error, warn, info, debug, trace, or directives as `info,vipd::forward=debug` [default: info]
     #[arg(long = "log", value_name = "FILTER")]
     filter: Option<String>,
@@ -83,6 +87,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         dump: false,
         config_id: arguments.config_id,
         front: Front::Vipd,
+        is_guarded: !arguments.no_guard,
+        guard: ToGuard::none(),
+        life: Life::default(),
     })
 }
 

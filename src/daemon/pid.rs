@@ -30,10 +30,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// One process is everything that it runs: the parent's file always, the others when there is such work.
+    /// With the pid that goes into each: the service's own, which is the guard's if there is one, into the parent's file,
+    /// which is there always; the daemon's into the others, when there is such work.
     ///
     /// keepalived mounts `/run/keepalived/NAMESPACE` over its directory; here the file is there at once.
-    pub fn paths(&self, config: &Config, checkers: bool) -> Vec<PathBuf> {
+    pub fn paths(&self, config: &Config, checkers: bool, guard: Option<Pid>) -> Vec<(PathBuf, Pid)> {
         let place = |given: &Option<PathBuf>, name: &str, wanted: bool| {
             given.clone().or_else(|| (self.as_keepalived && wanted).then(|| place(&config.process, name)))
         };
@@ -47,8 +48,11 @@ impl Wanted {
             place(&self.checkers, "checkers", checkers),
             place(&self.bfd, "bfd", !config.bfd.is_empty()),
         ];
-        let mut paths: Vec<PathBuf> = files.into_iter().flatten().collect();
-        paths.dedup();
+        let daemon = Pid::this();
+        let pids = [guard.unwrap_or(daemon), daemon, daemon, daemon];
+        let mut paths: Vec<_> =
+            files.into_iter().zip(pids).filter_map(|(file, pid)| Some((file?, pid))).collect();
+        paths.dedup_by(|(one, _), (other, _)| one == other);
         paths
     }
 }
@@ -93,13 +97,14 @@ impl PidFiles {
     ///
     /// # Errors
     /// Another process lives that one of them names, or they cannot be written. None is left behind.
-    pub fn write(paths: &[PathBuf]) -> Result<Self, PidError> {
-        if let Some(path) = paths.iter().find(|path| names_another_process(path)) {
+    pub fn write(paths: &[(PathBuf, Pid)]) -> Result<Self, PidError> {
+        let ours = |pid| pid == Pid::this() || paths.iter().any(|(_, ours)| *ours == pid);
+        if let Some((path, _)) = paths.iter().find(|(path, _)| names_another_process(path, ours)) {
             return Err(PidError::Running { path: path.clone() });
         }
         let mut written = Self::default();
-        for path in paths {
-            written.0.push((path.clone(), write(path)?));
+        for (path, pid) in paths {
+            written.0.push((path.clone(), write(path, *pid)?));
         }
         Ok(written)
     }
@@ -120,7 +125,7 @@ impl Drop for PidFiles {
     }
 }
 
-fn write(path: &Path) -> Result<Flock<File>, PidError> {
+fn write(path: &Path, pid: Pid) -> Result<Flock<File>, PidError> {
     let problem = |source| PidError::Write { path: path.to_owned(), source };
     if let Some(directory) = path.parent().filter(|one| one.starts_with(DIRECTORY) && !one.exists()) {
         fs::create_dir_all(directory).map_err(problem)?;
@@ -140,18 +145,19 @@ fn write(path: &Path) -> Result<Flock<File>, PidError> {
     // Whatever the umask: everybody may know whom to signal.
     let filled = file
         .set_len(0)
-        .and_then(|()| writeln!(&*file, "{}", std::process::id()))
+        .and_then(|()| writeln!(&*file, "{pid}"))
         .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)));
     filled.map_err(problem)?;
     Ok(file)
 }
 
-/// A pid file of a living process that is not this one (in a container everybody was pid 1 once).
-fn names_another_process(path: &Path) -> bool {
+/// A pid file of a living process that is none of ours (in a container everybody was pid 1 once; a daemon that died left
+/// the guard's).
+fn names_another_process(path: &Path, is_ours: impl Fn(Pid) -> bool) -> bool {
     let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
     pid.is_some_and(|pid: i32| {
         pid > 0
-            && pid != Pid::this().as_raw()
+            && !is_ours(Pid::from_raw(pid))
             && kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
     })
 }
@@ -164,14 +170,15 @@ mod tests {
     fn a_pid_file_of_ourselves_or_of_nobody_is_no_obstacle() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
-        assert!(!names_another_process(&path));
+        let ours = |pid| pid == Pid::this();
+        assert!(!names_another_process(&path, ours));
         for (content, another) in [("1\n", true), ("0\n", false), ("garbage", false), ("999999999\n", false)]
         {
             fs::write(&path, content).unwrap();
-            assert_eq!(names_another_process(&path), another, "{content}");
+            assert_eq!(names_another_process(&path, ours), another, "{content}");
         }
         fs::write(&path, std::process::id().to_string()).unwrap();
-        assert!(!names_another_process(&path));
+        assert!(!names_another_process(&path, ours));
     }
 
     #[test]
@@ -179,7 +186,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         fs::write(&path, "999999999\n and more of a process that ended").unwrap();
-        let paths = [path.clone()];
+        let paths = [(path.clone(), Pid::this())];
         let held = PidFiles::write(&paths).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         assert!(matches!(PidFiles::write(&paths), Err(PidError::Running { .. })), "it is locked");
@@ -193,7 +200,7 @@ mod tests {
         let (target, path) = (directory.path().join("t"), directory.path().join("pid"));
         fs::write(&target, "precious").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
-        assert!(matches!(PidFiles::write(&[path]), Err(PidError::Write { .. })));
+        assert!(matches!(PidFiles::write(&[(path, Pid::this())]), Err(PidError::Write { .. })));
         assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     }
 

@@ -336,6 +336,7 @@ impl Shared {
         Ok(Status {
             version: format!("vipd {}", env!("CARGO_PKG_VERSION")),
             pid: std::process::id(),
+            guard: self.options.life.status(),
             router_id: running.config.router_id.clone(),
             started: self.started,
             configuration: self.options.files.iter().map(|file| file.display().to_string()).collect(),

@@ -8,6 +8,7 @@ mod adverts;
 mod chores;
 mod commands;
 mod entries;
+mod farewell;
 mod groups;
 mod machine;
 mod news;
@@ -48,6 +49,7 @@ use super::timer::Timer;
 use super::{BfdVerdict, Command, EngineHandle, EngineStatus};
 use crate::announce::{Announcer, Target};
 use crate::check::Verdict;
+use crate::guard::ToGuard;
 use crate::hold::{Entry, Fact, Hold, HoldError, Monitor, Outcome};
 use crate::observe::event::{EventSender, Fault, Kind, Reason, State};
 use crate::observe::explain;
@@ -108,7 +110,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread; returns when every instance is there and listens (or says why it does not).
-    /// `verdicts`: what checks said before the start.
+    /// `verdicts`: what checks said before the start; `guard`: who undoes what this leaves behind if it dies.
     ///
     /// # Errors
     /// When the thread, its timer or netlink cannot be had.
@@ -116,6 +118,7 @@ impl Engine {
         config: Arc<Config>,
         verdicts: HashMap<String, Verdict>,
         events: EventSender,
+        guard: ToGuard,
     ) -> Result<Self, StartError> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (ready, started) = std::sync::mpsc::channel();
@@ -139,11 +142,14 @@ impl Engine {
                         }
                     }
                     let granted = realtime::apply(&rest.config.engine);
+                    guard.watch_this_thread();
                     for refused in granted.refused {
                         events.send(Kind::Notice { text: refused });
                     }
-                    match (Loop::new(&rest.config, rest.verdicts.clone(), events.clone()).await, rest.applied)
-                    {
+                    match (
+                        Loop::new(&rest.config, rest.verdicts.clone(), events.clone(), guard.clone()).await,
+                        rest.applied,
+                    ) {
                         (Ok(engine), applied) => {
                             if let Some(applied) = applied {
                                 let _ = applied.send(());
@@ -220,6 +226,7 @@ struct Loop {
     /// Addresses of more than one instance, now or since a reload moved them.
     shared_addresses: HashSet<IpAddr>,
     events: EventSender,
+    guard: ToGuard,
     discard_log: DiscardLog,
     discarded: Tally,
     lateness: Histogram,
@@ -249,10 +256,12 @@ impl Loop {
         config: &Config,
         verdicts: HashMap<String, Verdict>,
         events: EventSender,
+        guard: ToGuard,
     ) -> Result<Self, StartError> {
         let options = config.engine.clone();
         // What it is refused the engine thread is refused too, and has said so.
-        let (hold, monitor) = crate::hold::open_with(move || drop(realtime::apply(&options))).await?;
+        let (hold, monitor) =
+            crate::hold::open_with(move || drop(realtime::apply(&options)), guard.clone()).await?;
         let (finished, finished_work) = mpsc::unbounded_channel();
         let (chores, finished_chores) = mpsc::unbounded_channel();
         let mut this = Self {
@@ -273,6 +282,7 @@ impl Loop {
             virtual_addresses: HashSet::new(),
             shared_addresses: HashSet::new(),
             events,
+            guard,
             discard_log: DiscardLog::default(),
             discarded: Tally::default(),
             lateness: Histogram::default(),

@@ -112,8 +112,34 @@ pub struct Instance {
     pub advert_news_told: [Option<Instant>; AdvertNews::COUNT],
     /// No longer configured; forgotten when the last address is off.
     pub retired: bool,
+    /// What the guard has, while this is active.
+    pub left_behind: Option<LeftBehind>,
     identification: u16,
     message: Vec<u8>,
+}
+
+/// What the farewell that the guard has was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    config: *const ready::Instance,
+    source: IpAddr,
+    ifindex: u32,
+    old_unicast_peers: usize,
+    /// Where it goes.
+    pub destinations: Vec<IpAddr>,
+}
+
+impl LeftBehind {
+    /// Of what is now.
+    pub fn of(instance: &Instance, source: IpAddr, ifindex: u32) -> Self {
+        Self {
+            config: Arc::as_ptr(&instance.config),
+            source,
+            ifindex,
+            old_unicast_peers: instance.old_unicast_peers.len(),
+            destinations: instance.destinations().into_iter().map(|(destination, _)| destination).collect(),
+        }
+    }
 }
 
 /// What an instance looks at when it reckons its standing.
@@ -175,6 +201,7 @@ impl Instance {
             lower_priority_told: None,
             advert_news_told: [None; AdvertNews::COUNT],
             retired: false,
+            left_behind: None,
             identification: 0,
             message: Vec::new(),
             config,
@@ -439,6 +466,15 @@ impl Instance {
             Protection::None => 0,
             Protection::Header(header) => header.next_sequence().into(),
             Protection::Trailer(trailer) => trailer.next_sequence(clock),
+        }
+    }
+
+    /// What [`Instance::next_sequence`] would give.
+    pub fn upcoming_sequence(&self, clock: Duration) -> u64 {
+        match &self.protection {
+            Protection::None => 0,
+            Protection::Header(header) => header.clone().next_sequence().into(),
+            Protection::Trailer(trailer) => trailer.clone().next_sequence(clock),
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,6 +24,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type}
 use vrrp::{AuthenticationHeader, Datagram};
 
 use super::filter;
+use crate::guard::{self, Name, Order, ToGuard};
 
 /// IP protocol number of VRRP.
 pub const IPPROTO_VRRP: u8 = 112;
@@ -110,6 +111,17 @@ pub struct Envelope<'a> {
     pub seal: Option<(&'a AuthenticationHeader, u32)>,
 }
 
+impl Envelope<'_> {
+    /// The whole IPv4 packet; the kernel adds the header's checksum alone.
+    fn pack(&self, source: Ipv4Addr, destination: Ipv4Addr, message: &[u8], packet: &mut Vec<u8>) {
+        let header = Ipv4Header { source, destination, ttl: self.ttl, identification: self.identification };
+        match self.seal {
+            None => header.put_before(IPPROTO_VRRP, &[], message, packet),
+            Some((key, sequence)) => header.put_sealed(key, sequence, message, packet),
+        }
+    }
+}
+
 /// The socket of one interface and carrier.
 #[derive(Debug)]
 pub struct AdvertSocket {
@@ -120,14 +132,27 @@ pub struct AdvertSocket {
     groups: BTreeSet<IpAddr>,
     /// The largest that was asked for; 0: nobody asked.
     receive_buffer: u32,
+    guard: ToGuard,
+}
+
+impl Drop for AdvertSocket {
+    fn drop(&mut self) {
+        self.guard.take_back(self.as_fd());
+    }
 }
 
 impl AdvertSocket {
-    /// Opens, binds to the interface and sets every option; joins nothing yet. Index 0: to none.
+    /// Opens, binds to the interface and sets every option; joins nothing yet. Index 0: to none. The guard may send by it
+    /// too.
     ///
     /// # Errors
     /// Without CAP_NET_RAW, or when the interface went away.
-    pub fn open(carrier: Carrier, ifindex: u32, interface: &str) -> Result<Self, SocketError> {
+    pub fn open(
+        carrier: Carrier,
+        ifindex: u32,
+        interface: &str,
+        guard: &ToGuard,
+    ) -> Result<Self, SocketError> {
         let domain = match carrier.family() {
             Family::Ipv4 => Domain::IPV4,
             Family::Ipv6 => Domain::IPV6,
@@ -150,8 +175,10 @@ impl AdvertSocket {
             interface: interface.into(),
             groups: BTreeSet::new(),
             receive_buffer: 0,
+            guard: guard.clone(),
         };
         this.set_up().map_err(setup_error)?;
+        guard.lend(this.as_fd());
         Ok(this)
     }
 
@@ -250,16 +277,7 @@ impl AdvertSocket {
     pub fn send(&self, envelope: &Envelope<'_>, message: &[u8], scratch: &mut Vec<u8>) -> io::Result<()> {
         match (envelope.source, envelope.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let header = Ipv4Header {
-                    source,
-                    destination,
-                    ttl: envelope.ttl,
-                    identification: envelope.identification,
-                };
-                match envelope.seal {
-                    None => header.put_before(IPPROTO_VRRP, &[], message, scratch),
-                    Some((key, sequence)) => header.put_sealed(key, sequence, message, scratch),
-                }
+                envelope.pack(source, destination, message, scratch);
                 let address = SockAddr::from(SocketAddrV4::new(destination, 0));
                 self.socket.send_to(scratch, &address).map(drop)
             }
@@ -268,6 +286,30 @@ impl AdvertSocket {
             }
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
+    }
+
+    /// Has the guard send this advert if the daemon dies.
+    pub fn leave(&self, name: Name, envelope: &Envelope<'_>, message: &[u8], scratch: &mut Vec<u8>) {
+        match (envelope.source, envelope.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                envelope.pack(source, destination, message, scratch);
+                let to = guard::Envelope::to_ipv4(destination);
+                self.guard.undo(name, Order::Farewell, self.as_fd(), Some(to), scratch);
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let to = SocketAddr::V6(self.address_of(destination));
+                let from = Some((source, self.ifindex, envelope.ttl));
+                let to = guard::Envelope { to, from };
+                self.guard.undo(name, Order::Farewell, self.as_fd(), Some(to), message);
+            }
+            // Never sent either.
+            _ => {}
+        }
+    }
+
+    fn address_of(&self, destination: Ipv6Addr) -> SocketAddrV6 {
+        let is_local = destination.is_unicast_link_local() || destination.is_multicast();
+        SocketAddrV6::new(destination, 0, 0, if is_local { self.ifindex } else { 0 })
     }
 
     fn send_v6(
@@ -282,9 +324,7 @@ impl AdvertSocket {
             ipi6_ifindex: self.ifindex,
         };
         let hop_limit = libc::c_int::from(hop_limit);
-        let scope =
-            if destination.is_unicast_link_local() || destination.is_multicast() { self.ifindex } else { 0 };
-        let address = SockaddrIn6::from(SocketAddrV6::new(destination, 0, 0, scope));
+        let address = SockaddrIn6::from(self.address_of(destination));
         sendmsg(
             self.socket.as_raw_fd(),
             &[IoSlice::new(message)],

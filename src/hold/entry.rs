@@ -238,19 +238,24 @@ impl Hold {
         let mut under_way = Vec::with_capacity(entries.len());
         for entry in entries {
             let request = request(entry, add, &self.links());
-            under_way.push(
-                request.and_then(|request| {
-                    self.handle.clone().request(request).map_err(|_| connection_closed())
-                }),
-            );
+            let removal = add.then(|| self::request(entry, false, &self.links()).ok()).flatten();
+            let is_new = removal.is_some_and(|removal| self.shared.way_back.leave_entry(entry, removal));
+            let request = request
+                .and_then(|request| self.handle.clone().request(request).map_err(|_| connection_closed()));
+            under_way.push((request, is_new));
         }
         let mut outcomes = Vec::with_capacity(entries.len());
-        for (entry, answers) in entries.iter().zip(under_way) {
+        for (entry, (answers, is_new)) in entries.iter().zip(under_way) {
             let answer = match answers {
                 Ok(answers) => answer(answers).await,
                 Err(cause) => Err(cause),
             };
-            outcomes.push(outcome(entry, add, answer));
+            let outcome = outcome(entry, add, answer);
+            // What was there before us stays; what was refused is not there.
+            if !add || is_new && !matches!(outcome, Outcome::Changed) {
+                self.shared.way_back.forget_entry(entry);
+            }
+            outcomes.push(outcome);
         }
         outcomes
     }

@@ -20,6 +20,7 @@ mod rule;
 mod slow;
 mod sysctl;
 mod watch;
+mod way_back;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
@@ -47,6 +48,8 @@ use self::links::{AddressKey, Change, Table};
 pub use self::links::{Fact, Link, LinkAddress, Links};
 use self::news::{Left, NewsSocket};
 use self::slow::Slow;
+use self::way_back::WayBack;
+use crate::guard::ToGuard;
 
 /// Opens both connections and reads every link and address.
 ///
@@ -56,19 +59,23 @@ use self::slow::Slow;
 ///
 /// [`HoldError::Open`] when the kernel gives no netlink socket or does not answer.
 pub async fn open() -> Result<(Hold, Monitor), HoldError> {
-    open_with(|| {}).await
+    open_with(|| {}, ToGuard::none()).await
 }
 
-/// As [`open`]; `prepare` runs first on the thread that sends the requests, to schedule it as the engine is.
+/// As [`open`]; `prepare` runs first on the thread that sends the requests, to schedule it as the engine is. `guard` is
+/// told how to take off what is put on.
 ///
 /// # Errors
 ///
 /// As for [`open`].
-pub async fn open_with(prepare: impl Fn() + Clone + Send + 'static) -> Result<(Hold, Monitor), HoldError> {
-    connect(prepare).await.map_err(|cause| HoldError::Open { cause })
+pub async fn open_with(
+    prepare: impl Fn() + Clone + Send + 'static,
+    guard: ToGuard,
+) -> Result<(Hold, Monitor), HoldError> {
+    connect(prepare, guard).await.map_err(|cause| HoldError::Open { cause })
 }
 
-async fn connect(prepare: impl Fn() + Clone + Send + 'static) -> io::Result<(Hold, Monitor)> {
+async fn connect(prepare: impl Fn() + Clone + Send + 'static, guard: ToGuard) -> io::Result<(Hold, Monitor)> {
     let slow = Slow::start(prepare.clone())?;
     let handle = courier::start(prepare)?;
     let mut news = NewsSocket::open()?;
@@ -90,6 +97,7 @@ async fn connect(prepare: impl Fn() + Clone + Send + 'static) -> io::Result<(Hol
         held: RefCell::default(),
         facts: Notify::new(),
         watch: RefCell::default(),
+        way_back: WayBack::open(guard)?,
     });
     Ok((Hold { handle, slow, shared: shared.clone() }, Monitor { shared, socket }))
 }
@@ -115,6 +123,7 @@ struct Shared {
     held: RefCell<HashMap<(String, IpAddr, u8), u32>>,
     /// Facts were found while nobody waited on the socket.
     facts: Notify,
+    way_back: WayBack,
     /// Open while there are routes or rules to look after.
     watch: RefCell<Option<watch::Watch>>,
 }
@@ -179,6 +188,10 @@ impl Hold {
                 Change::Add => request::add(index, wanted),
                 Change::Remove => request::remove(index, wanted),
             };
+            if change == Change::Add && !self.has_address(index, wanted.address) {
+                // What was there before us stays.
+                self.shared.way_back.leave_address(index, wanted);
+            }
             let expected = Expected::new(&self.shared, index, wanted, change);
             match self.handle.clone().request(request) {
                 Ok(answers) => under_way.push((position, expected, answers)),
@@ -287,6 +300,9 @@ impl Expected {
         };
         self.shared.table.borrow_mut().settle(self.ticket, Some(address));
         let mut held = self.shared.held.borrow_mut();
+        if self.change == Change::Remove {
+            self.shared.way_back.forget_address(self.index, wanted);
+        }
         match self.change {
             Change::Add => held.insert(held_key(wanted), self.index),
             Change::Remove => held.remove(&held_key(wanted)),

@@ -44,6 +44,8 @@ impl Collector for Snapshot {
             [([("version", status.version.clone())], 1.0)],
         )?;
         out.gauges("start_time_seconds", "When the daemon started", [([], epoch(status.started))])?;
+        let restarts = status.guard.as_ref().map(|guard| ([], u64::from(guard.restarts)));
+        out.counters("daemon_restarts", "Daemons that died and were started again by their guard", restarts)?;
         instances(&mut out, status)?;
         groups(&mut out, status)?;
         adverts(&mut out, status)?;

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use super::event::{Health, State};
-use super::status::{BfdStatus, CheckStatus, GroupStatus, InstanceStatus, Status};
+use super::status::{BfdStatus, CheckStatus, GroupStatus, GuardStatus, InstanceStatus, Status};
 use super::words::{ago, short};
 
 /// How it is shown.
@@ -76,6 +76,11 @@ impl Page {
         let name = self.paint(&status.router_id, Tone::Bold);
         let age = ago(self.now, status.started);
         self.line(&format!("{name}  {}  pid {}  up {age}", status.version, status.pid));
+        if let Some(GuardStatus { restarts: restarts @ 1.., last, .. }) = &status.guard {
+            let times = if *restarts == 1 { "once".into() } else { format!("{restarts} times") };
+            let last = last.as_deref().unwrap_or("ended");
+            self.line(&self.paint(&format!("restarted {times} by its guard: {last}"), Tone::Bad));
+        }
         if !status.configuration.is_empty() {
             self.line(&self.paint(&status.configuration.join(", "), Tone::Faint));
         }

@@ -96,6 +96,7 @@ pub fn status() -> Status {
     Status {
         version: "vipd 0.1.0".into(),
         pid: 4711,
+        guard: Some(GuardStatus { pid: 4710, restarts: 0, last: None }),
         router_id: "lb1".into(),
         started: now() - Duration::from_secs(3 * 86_400 + 4 * 3600),
         configuration: vec!["/etc/vipd/vipd.toml".into()],

@@ -24,6 +24,9 @@ pub struct Status {
     pub version: String,
     /// Process.
     pub pid: u32,
+    /// Its parent, which cleans up and starts anew when it dies.
+    #[serde(default)]
+    pub guard: Option<GuardStatus>,
     /// Name of this router.
     pub router_id: String,
     /// When the daemon started.
@@ -51,6 +54,17 @@ pub struct Status {
     pub lateness: Histogram,
     /// Adverts for no instance of ours, by reason.
     pub discarded: Tally,
+}
+
+/// The parent process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardStatus {
+    /// The service's process.
+    pub pid: u32,
+    /// Daemons that died before this one.
+    pub restarts: u32,
+    /// How the last of them ended, and what was undone for it.
+    pub last: Option<String>,
 }
 
 /// What bounded queues refused.

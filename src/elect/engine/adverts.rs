@@ -158,7 +158,7 @@ impl Loop {
         let opened = match self.sockets.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                AdvertSocket::open(carrier, ifindex, &interface).map(|socket| {
+                AdvertSocket::open(carrier, ifindex, &interface, &self.guard).map(|socket| {
                     let watched = EpollEvent::new(EpollFlags::EPOLLIN, data_of(key));
                     // Fails only without memory; adverts would then be read before each deadline (H-6).
                     let _ = self.poll.add(socket.as_fd(), watched);
@@ -177,7 +177,7 @@ impl Loop {
         });
         let joined = joined.and_then(|()| match below {
             Some(below) if !self.sockets.contains_key(&(below, carrier)) => {
-                let socket = AdvertSocket::open(carrier, below, &instance.config.interface)?;
+                let socket = AdvertSocket::open(carrier, below, &instance.config.interface, &self.guard)?;
                 let watched = EpollEvent::new(EpollFlags::EPOLLIN, data_of((below, carrier)));
                 let _ = self.poll.add(socket.as_fd(), watched);
                 self.sockets.insert((below, carrier), socket);

@@ -55,7 +55,14 @@ impl Loop {
 
     pub(super) fn handle_output(&mut self, now: Instant, id: usize, output: Output) {
         match output {
-            Output::SendAdvertisement(priority) => self.send_advert(id, priority),
+            Output::SendAdvertisement(priority) => {
+                self.send_advert(id, priority);
+                if priority == Priority::RELEASE {
+                    self.forget_farewell(id);
+                } else {
+                    self.leave_farewell(id);
+                }
+            }
             Output::AddAddresses => {
                 self.queue(id, AddressWork::Add);
                 // On its way before anything else is told: every microsecond here is one without the VIP.

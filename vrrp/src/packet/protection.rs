@@ -35,6 +35,11 @@ impl Proof {
 }
 
 impl Protection {
+    /// Each advert has a number, and one that was heard before is not heard again.
+    pub fn counts(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// Protects as `after` does from now on; the numbers go on if it is of the same kind.
     pub fn change(&mut self, after: Self) {
         *self = match (&*self, after) {

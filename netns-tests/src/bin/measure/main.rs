@@ -13,7 +13,6 @@ mod corpus;
 mod failover;
 mod figures;
 mod flood;
-mod kernel;
 mod machine;
 mod proxy;
 mod scale;
@@ -40,7 +39,7 @@ struct Options {
 type Measurement = fn(usize) -> Section;
 
 /// In the order of the output.
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 7] = [
     ("failover", failover::failover),
     ("announce", failover::announcements),
     ("load", busy::measure),
@@ -48,7 +47,6 @@ const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("flood", flood::measure),
     ("scale", scale::measure),
     ("forwarder", proxy::measure),
-    ("kernel", kernel::measure),
 ];
 
 const BOTH: [Kind; 2] = [Kind::Vipd, Kind::Keepalived];
