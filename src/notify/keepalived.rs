@@ -69,6 +69,47 @@ pub(super) fn state_line(who: Who, name: &str, word: Word, priority: u8) -> Stri
     format!("{} \"{name}\" {} {priority}\n", who.as_str(), word.as_str())
 }
 
+/// Subject and text of a mail about a real server.
+pub(super) fn server_mail(
+    router_id: &str,
+    server: &str,
+    service: &str,
+    up: bool,
+    detail: &str,
+) -> (String, String) {
+    let (state, said) = if up { ("UP", "succeed") } else { ("DOWN", "failed") };
+    (
+        format!("[{router_id}] Realserver {server} of virtual server {service} - {state}"),
+        format!("=> CHECK {said} on service : {detail} <="),
+    )
+}
+
+/// Subject and text of a mail about a virtual server. `begins`: nothing was said of it before.
+pub(super) fn service_mail(
+    router_id: &str,
+    service: &str,
+    up: bool,
+    begins: bool,
+    sum: &str,
+) -> (String, String) {
+    let (state, said) = match (up, begins) {
+        (true, true) => ("UP", "Starting with quorum up"),
+        (true, false) => ("UP", "Gained quorum"),
+        (false, true) => ("DOWN", "Starting with quorum down"),
+        (false, false) => ("DOWN", "Lost quorum"),
+    };
+    (format!("[{router_id}] Virtualserver {service} - {state}"), format!("=> {said} {sum} <="))
+}
+
+/// `2+1=3 <= 4`: the quorum with its hysteresis, beside the weight that there is.
+pub(super) fn quorum_sum(up: bool, least: u32, hysteresis: u32, weight: u64) -> String {
+    let (least, hysteresis) = (u64::from(least), u64::from(hysteresis));
+    match up {
+        true => format!("{least}+{hysteresis}={} <= {weight}", least + hysteresis),
+        false => format!("{least}-{hysteresis}={} > {weight}", least.saturating_sub(hysteresis)),
+    }
+}
+
 /// Subject and text of a mail about a change of state; there is none about a stop.
 pub(super) fn mail(router_id: &str, who: Who, name: &str, word: Word) -> Option<(String, String)> {
     let state = word.as_str();

@@ -241,3 +241,65 @@ async fn with_starttls_the_login_and_the_mail_are_sent_in_secret_to_a_server_tha
     assert_eq!(heard[..begin.len()], begin);
     assert!(heard.contains(&format!("secret {TEXT}")), "{heard:?}");
 }
+
+/// What keepalived 2.2.7 sent for this file, but for `FOUND`, where it names the kind of the checker alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_about_servers_are_told_as_keepalived_tells_them() {
+    use crate::notify::teller::Teller;
+    use crate::observe::event::{Health, Kind};
+
+    let (port, heard) = server(HashMap::new()).await;
+    let file = tempfile::Builder::new().suffix(".conf").tempfile().unwrap();
+    let text = include_str!("mail_tests.conf").replace("2525", &port.to_string());
+    std::fs::write(file.path(), text).unwrap();
+    let loaded = config::load(&[file.path()], &config::LoadOptions::default());
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let mut teller = Teller::new(Arc::default());
+    teller.take_on(&config).await;
+    let turn = |backend: &str, from, to| Kind::Backend {
+        listener: "192.0.2.11:25".to_owned(),
+        backend: format!("127.0.0.{backend}:26"),
+        from,
+        to,
+        detail: "FOUND".to_owned(),
+        sessions_closed: 0,
+    };
+    let quorum =
+        |reached, weight| Kind::Quorum { listener: "192.0.2.11:25".to_owned(), reached, weight, least: 2 };
+    let (unknown, up, down) = (Health::Unknown, Health::Up, Health::Down);
+    for kind in [
+        quorum(true, 4),
+        // 1 is assumed to be up, 2 (`alpha`) to be down; 3 has `smtp_alert off`.
+        turn("1", unknown, up),
+        turn("2", unknown, down),
+        turn("3", up, down),
+        turn("1", up, down),
+        turn("2", down, up),
+        quorum(false, 0),
+        turn("4", unknown, down),
+        turn("5", unknown, up),
+    ] {
+        teller.tell(&kind);
+    }
+    teller.stop().await;
+    let heard = heard.lock().unwrap().clone();
+    let mut told: Vec<_> = heard
+        .iter()
+        .enumerate()
+        .filter_map(|(at, line)| Some((line.strip_prefix("Subject: [LAB] ")?, heard.get(at + 4)?.as_str())))
+        .collect();
+    told.sort_unstable();
+    let of = |server| format!("Realserver [127.0.0.{server}]:tcp:26 of virtual server [192.0.2.11]:tcp:25");
+    let expected = [
+        (format!("{} - DOWN\\r", of(1)), "=> CHECK failed on service : FOUND <=\\r"),
+        (format!("{} - UP\\r", of(2)), "=> CHECK succeed on service : FOUND <=\\r"),
+        (format!("{} - DOWN\\r", of(4)), "=> CHECK failed on service : FOUND <=\\r"),
+        (format!("{} - UP\\r", of(5)), "=> CHECK succeed on service : FOUND <=\\r"),
+        ("Virtualserver [192.0.2.11]:tcp:25 - DOWN\\r".to_owned(), "=> Lost quorum 2-1=1 > 0 <=\\r"),
+        (
+            "Virtualserver [192.0.2.11]:tcp:25 - UP\\r".to_owned(),
+            "=> Starting with quorum up 2+1=3 <= 4 <=\\r",
+        ),
+    ];
+    assert_eq!(told, expected.each_ref().map(|(subject, text)| (subject.as_str(), *text)));
+}

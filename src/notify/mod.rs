@@ -10,6 +10,7 @@ mod keepalived;
 mod mail;
 mod reader;
 mod script;
+mod servers;
 mod teller;
 
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use super::keepalived::{self, Who, Word};
 use super::mail::Mailer;
 use super::reader::{OpenFifo, same};
 use super::script::{Scripts, Started};
+use super::servers::Servers;
 use crate::observe::event::Kind;
 
 /// Everything that is told, and how.
@@ -26,6 +27,7 @@ pub(super) struct Teller {
     /// FIFOs that a reload has removed.
     closing: JoinSet<()>,
     pub(super) started: Started,
+    servers: Servers,
     mailer: Mailer,
     pub(super) lost: Arc<AtomicU64>,
 }
@@ -64,6 +66,7 @@ impl Teller {
             fifos: Vec::new(),
             closing: JoinSet::new(),
             started: Started::default(),
+            servers: Servers::default(),
             mailer: Mailer::new(),
             lost,
         }
@@ -92,6 +95,7 @@ impl Teller {
             self.known.insert(id, Known { gone: true, ..gone });
         }
         self.states_on_reload = config.process.fifo_states_on_reload;
+        self.servers.take_on(config);
         self.mailer.take_on(config);
         self.take_on_fifos(config).await;
     }
@@ -146,18 +150,31 @@ impl Teller {
                 self.write(&keepalived::lower_priority_line(instance, *ours));
             }
             Kind::Reloaded { .. } => self.tell_states_again(),
+            Kind::Backend { listener, backend, from, to, detail, .. } => {
+                let id = self.mailer.router_id();
+                let letter = self.servers.backend(id, (listener, backend), (*from, *to), detail);
+                self.post(letter);
+            }
+            Kind::Quorum { listener, reached, weight, .. } => {
+                let letter = self.servers.quorum(self.mailer.router_id(), listener, *reached, *weight);
+                self.post(letter);
+            }
             Kind::AdvertNews { .. }
             | Kind::Check { .. }
             | Kind::Bfd { .. }
-            | Kind::Backend { .. }
             | Kind::Ordered { .. }
-            | Kind::Quorum { .. }
             | Kind::AddressRestored { .. }
             | Kind::AddressRemoved { .. }
             | Kind::AddressFailed { .. }
             | Kind::Entry { .. }
             | Kind::Discarded { .. }
             | Kind::Notice { .. } => {}
+        }
+    }
+
+    fn post(&mut self, letter: Option<(String, String)>) {
+        if let Some((subject, text)) = letter {
+            self.mailer.send(subject, &text);
         }
     }
 
@@ -185,9 +202,7 @@ impl Teller {
             let silent = !known.mail || (word == Word::Fault && self.mailer.is_silent_about_faults());
             self.write(&keepalived::state_line(who, name, word, priority));
             let mail = keepalived::mail(self.mailer.router_id(), who, name, word);
-            if let Some((subject, text)) = mail.filter(|_| !silent) {
-                self.mailer.send(subject, &text);
-            }
+            self.post(mail.filter(|_| !silent));
         }
         if removed {
             self.known.remove(&id);

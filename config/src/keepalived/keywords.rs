@@ -96,8 +96,8 @@ const NO_IPVS: Status =
 const NO_IPVS_NAMESPACE: Status = Later("everything runs in one network namespace, that of `net_namespace`");
 const NO_SYNC: Status =
     Later("connections are not copied to the other hosts: they end when the address moves");
-const NO_SERVER_MAIL: Status = Later(
-    "there is no mail about servers; `notify_up`, `notify_down`, `quorum_up` and `quorum_down` run programs",
+const SERVER_MAIL: Status = Differs(
+    "one mail for each change of a server, not of each of its checkers, as with `no_checker_emails`; none at the end of the daemon, nor of servers that a reload removes",
 );
 const NO_SERVER_FIFO: Status = Later(
     "no line is written about servers; `vipd events` tells their changes, and `notify_up` and the like run programs",
@@ -263,9 +263,9 @@ const GLOBAL: &[Keyword] = &[
     word("smtp_connect_timeout", Meaning),
     word("smtp_alert", Meaning),
     word("smtp_alert_vrrp", Meaning),
-    word("smtp_alert_checker", NO_SERVER_MAIL),
+    word("smtp_alert_checker", Meaning),
     word("no_email_faults", Meaning),
-    word("no_checker_emails", NO_SERVER_MAIL),
+    word("no_checker_emails", NotNeeded),
     word("email_faults", NotNeeded),
     word("startup_script", Meaning),
     word("shutdown_script", Meaning),
@@ -612,7 +612,7 @@ const VIRTUAL_SERVER: &[Keyword] = &[
     word("mh-port", KERNEL_FLAG),
     word("mh-fallback", KERNEL_FLAG),
     word("virtualhost", Meaning),
-    word("smtp_alert", NO_SERVER_MAIL),
+    word("smtp_alert", SERVER_MAIL),
     word("ha_suspend", NO_SUSPEND),
     word("snmp_name", NO_SNMP),
     block("real_server", Meaning, Context::RealServer),
@@ -642,7 +642,7 @@ const REAL_SERVER: &[Keyword] = &[
     word("warmup", Meaning),
     word("delay_loop", Meaning),
     word("connect_timeout", Meaning),
-    word("smtp_alert", NO_SERVER_MAIL),
+    word("smtp_alert", SERVER_MAIL),
     word("virtualhost", Meaning),
     word("snmp_name", NO_SNMP),
     block("TCP_CHECK", Meaning, Context::Checker),

@@ -79,6 +79,8 @@ pub struct Policy {
     pub quorum: Option<Quorum>,
     /// When another socket of this host listens on the same port of every address.
     pub beside: Beside,
+    /// Mail when the quorum is reached or lost (`smtp_alert`).
+    pub mail: bool,
 }
 
 impl Default for Policy {
@@ -100,6 +102,7 @@ impl Default for Policy {
             access_log: None,
             quorum: None,
             beside: Beside::Auto,
+            mail: false,
         }
     }
 }
@@ -263,6 +266,8 @@ pub struct BackendPolicy {
     pub notify_up: Option<Box<Command>>,
     /// Run when it goes down.
     pub notify_down: Option<Box<Command>>,
+    /// Mail when it comes up or goes down (`smtp_alert`).
+    pub mail: bool,
 }
 
 /// Version of the PROXY protocol.

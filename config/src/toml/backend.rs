@@ -98,6 +98,7 @@ impl Door<'_> {
             maint: self.on(table, "maint"),
             notify_up: self.command(table, "notify_up"),
             notify_down: self.command(table, "notify_down"),
+            mail: self.on(table, "mail"),
         }
     }
 

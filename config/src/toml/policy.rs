@@ -19,6 +19,9 @@ impl Door<'_> {
         let protocol = self
             .word(table, "protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)])
             .unwrap_or(Protocol::Tcp);
+        let mail = self.on(table, "mail");
+        let quorum = self.quorum(table);
+        let one = || Quorum { least: 1, hysteresis: 0, up: None, down: None, at_end: false };
         Policy {
             protocol,
             mode: self.mode(table),
@@ -42,7 +45,8 @@ impl Door<'_> {
                 "access_log",
                 &[("event", AccessLog::Event), ("tcplog", AccessLog::Tcplog)],
             ),
-            quorum: self.quorum(table),
+            // Something to tell of.
+            quorum: quorum.or_else(|| mail.then(one)),
             beside: self
                 .word(
                     table,
@@ -55,6 +59,7 @@ impl Door<'_> {
                     ],
                 )
                 .unwrap_or(Beside::Auto),
+            mail,
         }
     }
 

@@ -85,6 +85,7 @@ fn backend(backend: &Backend, key: &str, value: &str, checks: &[String]) -> Stri
     flag(&mut body, "maint", policy.maint, false);
     command(&mut body, "notify_up", policy.notify_up.as_deref());
     command(&mut body, "notify_down", policy.notify_down.as_deref());
+    flag(&mut body, "mail", policy.mail, false);
     inline(&body)
 }
 
@@ -148,6 +149,7 @@ fn policy(text: &mut String, policy: &Policy) {
         AccessLog::Tcplog => "tcplog",
     });
     word(text, "access_log", access_log);
+    flag(text, "mail", policy.mail, default.mail);
     if let Some(quorum) = &policy.quorum {
         let mut body = String::new();
         number(&mut body, "least", &quorum.least, &1);

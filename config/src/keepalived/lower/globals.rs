@@ -34,6 +34,7 @@ pub(super) struct Globals {
     pub owner_ignores_adverts: Option<bool>,
     pub smtp_alert: Option<bool>,
     pub smtp_alert_vrrp: Option<bool>,
+    pub smtp_alert_checker: Option<bool>,
     /// `lvs_timeouts tcp`.
     pub lvs_tcp_timeout: Option<Duration>,
     pub pending: Pending,
@@ -121,6 +122,7 @@ impl Default for Globals {
             owner_ignores_adverts: None,
             smtp_alert: None,
             smtp_alert_vrrp: None,
+            smtp_alert_checker: None,
             lvs_tcp_timeout: None,
             pending: Pending::default(),
             fifos: Default::default(),
@@ -135,6 +137,11 @@ impl Globals {
     /// Mail of instances and groups that do not say.
     pub fn smtp_alert(&self) -> bool {
         self.smtp_alert_vrrp.or(self.smtp_alert).unwrap_or(false)
+    }
+
+    /// Mail of virtual and real servers that do not say.
+    pub fn smtp_alert_of_servers(&self) -> Option<bool> {
+        self.smtp_alert_checker.or(self.smtp_alert)
     }
 }
 

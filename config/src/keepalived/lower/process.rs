@@ -156,6 +156,9 @@ impl Lower<'_> {
             }
             "smtp_alert" => self.globals.smtp_alert = self.boolean(statement).map(|on| on.value),
             "smtp_alert_vrrp" => self.globals.smtp_alert_vrrp = self.boolean(statement).map(|on| on.value),
+            "smtp_alert_checker" => {
+                self.globals.smtp_alert_checker = self.boolean(statement).map(|on| on.value);
+            }
             "no_email_faults" => self.model.mail.no_faults = true,
             _ => return false,
         }

@@ -61,6 +61,7 @@ pub(super) struct Service {
     /// Bits of a client's address that count.
     granularity: Option<u8>,
     virtualhost: Option<String>,
+    mail: Option<bool>,
     real: Vec<Real>,
 }
 
@@ -135,6 +136,7 @@ struct Real {
     virtualhost: Option<String>,
     notify_up: Option<Box<Command>>,
     notify_down: Option<Box<Command>>,
+    mail: Option<bool>,
     checkers: Vec<Checker>,
     /// A BFD session that was left out, and the `alpha` of what was to follow it.
     waits_for: Option<(Located<String>, Option<bool>)>,
@@ -168,6 +170,7 @@ impl Lower<'_> {
             persistence: None,
             granularity: None,
             virtualhost: None,
+            mail: None,
             real: Vec::new(),
         };
         for statement in inside(block) {
@@ -293,6 +296,7 @@ impl Lower<'_> {
                 service.persistence = number.or(service.persistence);
             }
             "persistence_granularity" => self.granularity(statement, service),
+            "smtp_alert" => service.mail = self.boolean(statement).map(|on| on.value).or(service.mail),
             "virtualhost" => service.virtualhost = self.web_host(statement),
             "real_server" => self.real_server(statement, service),
             other => debug_assert!(false, "no meaning for {other}"),

@@ -31,7 +31,7 @@ impl Lower<'_> {
             notify_priority_changes: globals.notify_priority_changes,
             script_security: globals.script_security,
             script_user: globals.script_user.clone(),
-            smtp_alert: [globals.smtp_alert, globals.smtp_alert_vrrp, None],
+            smtp_alert: [globals.smtp_alert, globals.smtp_alert_vrrp, globals.smtp_alert_checker],
             ..Shown::default()
         }
     }

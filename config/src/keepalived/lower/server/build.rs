@@ -179,6 +179,7 @@ impl Lower<'_> {
                     maint,
                     notify_up: real.notify_up.clone(),
                     notify_down: real.notify_down.clone(),
+                    mail: self.wants_mail(real.mail, true),
                     ..BackendPolicy::default()
                 },
             });
@@ -215,10 +216,17 @@ impl Lower<'_> {
             close_sessions_on_backend_down: true,
             instances: None,
             discovered: Vec::new(),
-            policy: policy(&service),
+            policy: policy(&service, self.wants_mail(service.mail, false)),
             optional: true,
         };
         self.merge_or_add(made);
+    }
+
+    /// `otherwise`: when nothing is said anywhere. keepalived tells of real servers then.
+    fn wants_mail(&self, own: Option<bool>, otherwise: bool) -> bool {
+        let mail = &self.model.mail;
+        let can_be_sent = !mail.to.is_empty() && mail.server.is_some();
+        can_be_sent && own.or(self.globals.smtp_alert_of_servers()).unwrap_or(otherwise)
     }
 
     /// Its checker follows a BFD session that was left out, of which nothing will ever be heard.
@@ -409,13 +417,15 @@ fn by_port(
         let own = bind.iter().copied().filter(|address| address.port() == port).collect();
         let name = one.name_of_port(port);
         all.push((one, own, name));
-        (service.quorum_up, service.quorum_down) = (None, None);
-        service.real.iter_mut().for_each(|real| (real.notify_up, real.notify_down) = (None, None));
+        (service.quorum_up, service.quorum_down, service.mail) = (None, None, Some(false));
+        for real in &mut service.real {
+            (real.notify_up, real.notify_down, real.mail) = (None, None, Some(false));
+        }
     }
     all
 }
 
-fn policy(service: &Service) -> Policy {
+fn policy(service: &Service, mail: bool) -> Policy {
     let udp = service.protocol.as_ref().is_some_and(|protocol| protocol.value == Ip::Udp);
     let nat = service.real.iter().all(|real| real.method.as_ref().is_none_or(|m| m.value == Method::Nat));
     let bits = service.granularity;
@@ -424,7 +434,7 @@ fn policy(service: &Service) -> Policy {
         ipv4_prefix: bits.filter(|bits| *bits <= 32).unwrap_or(32),
         ipv6_prefix: bits.filter(|_| service.family == Some(crate::ready::Family::Ipv6)).unwrap_or(128),
     });
-    let told = service.quorum_up.is_some() || service.quorum_down.is_some() || service.omega;
+    let told = service.quorum_up.is_some() || service.quorum_down.is_some() || service.omega || mail;
     let quorum = Quorum {
         least: service.quorum.value.max(1),
         hysteresis: service.hysteresis,
@@ -439,6 +449,7 @@ fn policy(service: &Service) -> Policy {
         persistence,
         // The kernel's sessions end by themselves.
         close_backup_sessions: !udp && service.sorry.as_ref().is_some_and(|sorry| !sorry.inhibit),
+        mail,
         quorum: (told || quorum.least > 1 || quorum.hysteresis > 0).then_some(quorum),
         ..Policy::default()
     }

@@ -24,6 +24,7 @@ impl Lower<'_> {
             virtualhost: None,
             notify_up: None,
             notify_down: None,
+            mail: None,
             checkers: Vec::new(),
             waits_for: None,
         };
@@ -69,6 +70,7 @@ impl Lower<'_> {
                 real.inhibit = self.boolean(statement).map(|on| on.value).or(real.inhibit)
             }
             "alpha" => real.alpha = self.boolean(statement).map(|on| on.value).or(real.alpha),
+            "smtp_alert" => real.mail = self.boolean(statement).map(|on| on.value).or(real.mail),
             "virtualhost" => real.virtualhost = self.web_host(statement),
             "notify_up" => self.told_by(statement, &mut real.notify_up),
             "notify_down" => self.told_by(statement, &mut real.notify_down),
