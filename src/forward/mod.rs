@@ -14,10 +14,12 @@ pub mod access;
 pub mod backend;
 pub mod balance;
 pub mod beside;
+pub mod bind;
 pub mod discover;
 pub mod headers;
 pub mod holder;
 pub mod kernel;
+pub mod life;
 pub mod listener;
 pub mod orders;
 pub mod page;
@@ -29,6 +31,7 @@ pub mod quorum;
 mod rebalance;
 pub mod sessions;
 mod steer;
+mod verdicts;
 pub mod vips;
 
 use std::collections::HashMap;
@@ -248,7 +251,7 @@ impl Forward {
         if !(listeners.is_empty() && self.running.is_empty()) {
             self.vips.replace(vips);
         }
-        self.descriptors = listener::warn_of_few_descriptors(listeners, self.descriptors, &self.events);
+        self.descriptors = bind::warn_of_few_descriptors(listeners, self.descriptors, &self.events);
         let mut before = std::mem::take(&mut self.running);
         self.retired.retain(Retired::has_sessions);
         for Ready { service, sockets, subjects } in ready {
@@ -313,7 +316,7 @@ impl Forward {
             let subjects = backend::subjects(config, &checks)?;
             let sockets = match kernel::carries(config) {
                 true => Vec::new(),
-                false => listener::bind_all(config, &self.path, bound, &self.events)?,
+                false => bind::bind_all(config, &self.path, bound, &self.events)?,
             };
             let known = self.running.iter().find(|running| running.service.config.name == config.name);
             let known = known.map(|running| &*running.service);

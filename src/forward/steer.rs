@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use tracing::debug;
 
 use super::access;
-use super::backend::Life;
 use super::balance::{self, Pick, Standing};
+use super::life::Life;
 use super::listener::{Chooser, Places, Service};
 use super::path::{Answer, Ask, Choice, Connect, End, Ended, Side, Steer};
 use super::persistence::Table;
@@ -77,9 +77,9 @@ impl Service {
         if bind {
             clients.bind(wish.tag, backend.life.clone());
         }
-        backend.try_out(wish.now, self.config.connect_timeout);
+        backend.life.try_out(wish.now, self.config.connect_timeout);
         backend.counts().assigned.fetch_add(1, Ordering::Relaxed);
-        Choice { backend: index, patience: backend.patience(), tag: wish.tag }
+        Choice { backend: index, patience: backend.life.patience(), tag: wish.tag }
     }
 
     /// Backends that are not to be tried once more, and whether all have been tried as often as each other.
