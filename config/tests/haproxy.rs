@@ -140,6 +140,7 @@ fn alerts(path: &Path) -> Option<BTreeMap<u32, String>> {
         if unresolved
             || line.contains("No such file or directory")
             || line.contains("unable to load")
+            || line.contains("failed to open pattern file")
             || summary.iter().any(|part| line.contains(part))
         {
             continue;

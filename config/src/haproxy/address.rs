@@ -39,12 +39,14 @@ impl Address {
 /// What HAProxy says of an address that it cannot use, and what to write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
+    /// HAProxy does not start with it either, or this cannot be carried.
+    pub code: &'static str,
     pub message: String,
     pub help: Option<&'static str>,
 }
 
 fn wrong<T>(message: String, help: Option<&'static str>) -> Result<T, Wrong> {
-    Err(Wrong { message, help })
+    Err(Wrong { code: "invalid-value", message, help })
 }
 
 /// `ADDRESS`, `ADDRESS:PORT`, `*:PORT`, `:PORT`, `NAME:PORT`, `[IPV6]:PORT`, `IPV6:PORT`, `ipv4@…`.
@@ -68,7 +70,8 @@ pub(super) fn parse(text: &str) -> Result<Address, Wrong> {
         };
         rest = behind;
     } else if text.starts_with('/') {
-        return wrong(format!("`{shown}` is a Unix socket, which cannot be carried"), Some(ONLY_IP));
+        let message = format!("`{shown}` is a Unix socket, which cannot be carried");
+        return Err(Wrong { code: "refused", message, help: Some(ONLY_IP) });
     }
     let (host, port) = match rest.rfind([':', ']']) {
         Some(index) if rest.as_bytes()[index] == b':' => (&rest[..index], Some(&rest[index + 1..])),

@@ -132,8 +132,8 @@ fn addresses(
     diagnostics: &mut Diagnostics,
 ) {
     let Some(word) = statement.words.get(1) else { return };
-    let mut refuse = |message: String, expected: &str, help: Option<String>| {
-        let finding = Diagnostic::error("invalid-value", &word.at, message).expected(expected.to_owned());
+    let mut refuse = |code, message: String, expected: &str, help: Option<String>| {
+        let finding = Diagnostic::error(code, &word.at, message).expected(expected.to_owned());
         diagnostics
             .push(finding.help(help.unwrap_or_else(|| "HAProxy does not start with it either".to_owned())));
     };
@@ -143,7 +143,7 @@ fn addresses(
             Ok(address) => address,
             Err(wrong) => {
                 let help = value::placeholder_help(part).or(wrong.help.map(str::to_owned));
-                refuse(wrong.message, EXPECTED, help);
+                refuse(wrong.code, wrong.message, EXPECTED, help);
                 binds.refused = true;
                 continue;
             }
@@ -154,6 +154,7 @@ fn addresses(
             Host::Name(name) => {
                 let help = "HAProxy resolves it once, at its start; write the address";
                 refuse(
+                    "invalid-value",
                     format!("`{name}` is a name: a listener is bound to an address"),
                     EXPECTED,
                     Some(help.to_owned()),
@@ -167,6 +168,7 @@ fn addresses(
             Port::Range(first, last) => (first, last),
             Port::None => {
                 refuse(
+                    "invalid-value",
                     format!("missing port specification in `{}`", part.chars().take(60).collect::<String>()),
                     EXPECTED,
                     value::placeholder_help(part),
@@ -176,6 +178,7 @@ fn addresses(
             }
             Port::Fixed(_) | Port::Offset(_) => {
                 refuse(
+                    "invalid-value",
                     format!("invalid port in `{}`", part.chars().take(60).collect::<String>()),
                     "a port from 1 to 65535",
                     None,
@@ -188,6 +191,7 @@ fn addresses(
         if *taken > MOST_ADDRESSES {
             let help = "write `mode = \"kernel\"` rules for so many ports, or fewer ports";
             refuse(
+                "invalid-value",
                 format!("more than {MOST_ADDRESSES} addresses to listen on"),
                 "fewer ports",
                 Some(help.to_owned()),

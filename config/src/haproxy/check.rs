@@ -69,6 +69,13 @@ impl<'a> Checker<'a> {
                     );
                     diagnostics.push(finding.expected("`external-check command /path/of/program`"));
                 }
+                if !global.external_check {
+                    let at = option.map_or_else(|| proxy.at().clone(), |(_, statement)| statement.whole());
+                    let message = "`option external-check` without `external-check` in `global`";
+                    let finding = Diagnostic::error("missing-parameter", &at, message);
+                    let help = "HAProxy does not start with it either; it runs no program that is not permitted there";
+                    diagnostics.push(finding.expected("`external-check` in `global`").help(help));
+                }
                 Kind::Script(command)
             }
             Some((name, statement)) => talk(name, statement, diagnostics).map_or(Kind::Connect, Kind::Talk),

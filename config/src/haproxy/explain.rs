@@ -170,7 +170,8 @@ pub(super) fn listener(
 
 fn idle_watches(listener: &Listener, frontend: &Proxy, backend: &Proxy, diagnostics: &mut Diagnostics) {
     let Some(idle) = listener.idle_timeout.filter(|idle| *idle < WATCH) else { return };
-    let ports = listener.bind.iter().map(|bind| bind.value.port());
+    // Much is served at 8443; what the servers listen on says more.
+    let ports = listener.bind.iter().map(|bind| bind.value.port()).filter(|port| *port != 8443);
     let named = listener.discovered.iter().filter_map(|named| match &named.from {
         crate::ready::Lookup::Host(target) => Some(target.port),
         crate::ready::Lookup::Service(_) => None,

@@ -14,6 +14,8 @@ pub(super) struct Global {
     pub nbthread: Option<Located<u16>>,
     pub ca_base: Option<String>,
     pub crt_base: Option<String>,
+    /// `external-check`
+    pub external_check: bool,
     /// `ssl-server-verify none`
     pub verify_none: bool,
 }
@@ -77,6 +79,7 @@ fn set(statement: &Statement, global: &mut Global, diagnostics: &mut Diagnostics
                 .and_then(|number| u16::try_from(number).ok())
                 .map(|number| Located::new(number, statement.whole()));
         }
+        "external-check" => global.external_check = true,
         "ca-base" => global.ca_base = statement.parameter().map(|word| word.text.clone()),
         "crt-base" => global.crt_base = statement.parameter().map(|word| word.text.clone()),
         "ssl-server-verify" => {
@@ -146,7 +149,7 @@ pub(super) fn other(section: &Section, diagnostics: &mut Diagnostics) {
         |why: &str| Diagnostic::notice("not-needed", &at, format!("`{name}` has no effect here")).help(why);
     diagnostics.push(match name {
         "peers" => lost("clients are remembered on each host by itself: after a move of the virtual address they may get another server"),
-        "mailers" => lost("write `notify_down` and `notify_up` for the backends in TOML, or watch the metrics"),
+        "mailers" => lost("write `[mail]`, and `mail = true` at the backends, in TOML"),
         "program" => lost("let the service manager run the program"),
         "userlist" => unused("passwords are asked for in `mode http` alone"),
         "cache" | "http-errors" | "fcgi-app" => unused("it is of `mode http` alone"),

@@ -131,7 +131,12 @@ impl<'a> Lowering<'a> {
             // Without a port of its own the check has that of the address that is found.
             Host::Name(_) => (
                 Target {
-                    port: if port == 0 { 0 } else { Target::placeholder().port },
+                    // A service of the DNS brings its ports along.
+                    port: if port == 0 && server.service().is_none() {
+                        0
+                    } else {
+                        Target::placeholder().port
+                    },
                     ..Target::placeholder()
                 },
                 true,
@@ -202,6 +207,13 @@ impl<'a> Lowering<'a> {
     fn tracked(&mut self, proxy: &Proxy, entries: &mut [Entry]) {
         for index in 0..entries.len() {
             let Some(given) = entries[index].server.options.get("track") else { continue };
+            if entries[index].server.options.has("check") {
+                let message = format!("server {} has `check` and `track`", entries[index].server.name.value);
+                let finding = Diagnostic::error("refused-by-haproxy", &given.at, message);
+                let help = "HAProxy does not start with it either; `no-check` in front of `track` takes away what `default-server` gave";
+                self.diagnostics.push(finding.expected("one of them").help(help));
+                continue;
+            }
             let (at, word) =
                 (given.at.clone(), given.argument.as_ref().map_or(String::new(), |word| word.text.clone()));
             let (backend, name) = word.split_once('/').unwrap_or((&proxy.name.text, &word));

@@ -61,7 +61,7 @@ pub(crate) fn page() -> String {
         "\n## Other sections\n\n| section | here | |\n|---|---|---|\n\
          | `resolvers` | not carried | names are resolved by the host's resolver |\n\
          | `peers` | not carried | clients are remembered on each host by itself |\n\
-         | `mailers` | not carried | write `notify_down` and `notify_up` for the backends in TOML |\n\
+         | `mailers` | not carried | write `[mail]`, and `mail = true` at the backends, in TOML |\n\
          | `program` | not carried | let the service manager run the program |\n\
          | `log-forward` | refused | vipd carries no syslog |\n\
          | `ring` | not needed | vipd logs to its standard output or the journal |\n\

@@ -24,6 +24,10 @@ pub(super) fn way<'p>(frontend: &'p Proxy, proxies: &'p [Proxy], diagnostics: &m
     let mut named = default;
     for line in frontend.lines("use_backend") {
         let words = &line.statement.words;
+        if words.get(1).is_some_and(|name| name.text.contains("%[")) {
+            by_expression(frontend, line, diagnostics);
+            return Way::Refused;
+        }
         match words.get(2).map(|word| word.text.as_str()) {
             None => {
                 named = words.get(1);
@@ -93,10 +97,28 @@ fn same_target(line: &Line, named: Option<&Word>) -> bool {
     line.statement.words.get(1).map(|word| &word.text) == named.map(|word| &word.text)
 }
 
-/// What the condition looks at says what to write instead.
+/// The name of the backend is found out for each session.
+fn by_expression(frontend: &Proxy, line: &Line, diagnostics: &mut Diagnostics) {
+    let text = &line.statement.words[1].text;
+    let finding = Diagnostic::error(
+        "refused",
+        &line.statement.whole(),
+        "`use_backend` with an expression cannot be carried",
+    );
+    diagnostics.push(finding.help(instead_of_condition(frontend, text)));
+}
+
 fn conditional_route(frontend: &Proxy, line: &Line, diagnostics: &mut Diagnostics) -> bool {
     let text = condition_text(frontend, &line.statement.words[2..]);
-    let help = if text.contains("nbsrv") || text.contains("srv_is_up") {
+    let at = line.statement.whole();
+    let finding = Diagnostic::error("refused", &at, "`use_backend` with a condition cannot be carried");
+    diagnostics.push(finding.help(instead_of_condition(frontend, &text)));
+    true
+}
+
+/// What the condition looks at says what to write instead.
+fn instead_of_condition(frontend: &Proxy, text: &str) -> &'static str {
+    if text.contains("nbsrv") || text.contains("srv_is_up") {
         "write the servers of that backend into the other one, with `backup`"
     } else if text.contains("ssl_sni") || text.contains("ssl_hello") {
         "vipd does not look into TLS: give each name an address or a port of its own (a frontend with one `default_backend`), or keep HAProxy or nginx for this frontend alone"
@@ -108,11 +130,7 @@ fn conditional_route(frontend: &Proxy, line: &Line, diagnostics: &mut Diagnostic
         "requests are not looked into: keep an HTTP proxy for this frontend"
     } else {
         "write one frontend for each way, with its `default_backend`"
-    };
-    let at = line.statement.whole();
-    let finding = Diagnostic::error("refused", &at, "`use_backend` with a condition cannot be carried");
-    diagnostics.push(finding.help(help));
-    true
+    }
 }
 
 /// The condition with the ACLs that it names.
@@ -181,7 +199,7 @@ fn rule(statement: &Statement, made: &mut Admission, diagnostics: &mut Diagnosti
         },
         "reject" | "silent-drop" | "close" => refuse(
             "keeps clients out, and vipd would let them in",
-            "write it as a rule for nftables, such as `ip saddr != 10.0.0.0/8 tcp dport 6443 drop`, and delete the line",
+            "write it as a rule for nftables, such as `ip saddr 203.0.113.0/24 tcp dport PORT drop` (`!=` behind `saddr` for those who may come), and delete the line",
         ),
         "set-dst" | "set-dst-port" | "do-resolve" | "use-service" | "send-spoe-group" | "switch-mode" => {
             refuse("changes where sessions go, and cannot be carried", "name the servers in the backend");

@@ -9,7 +9,7 @@ use crate::written::{Statement, Word};
 use super::address::{self, Address, Host};
 use super::keywords::{self, SERVER, Status};
 use super::reader::shown;
-use super::settings::Proxy;
+use super::settings::{Mode, Proxy};
 use super::value;
 
 /// One server, or a template for many.
@@ -114,7 +114,7 @@ pub(super) fn read(proxy: &Proxy, diagnostics: &mut Diagnostics) -> Vec<Server> 
         match line.keyword.name {
             "default-server" => {
                 // A line of `defaults` is judged with the first proxy that inherits it: findings are said once.
-                options(&statement.words[1..], &mut base, diagnostics);
+                options(proxy, &statement.words[1..], &mut base, diagnostics);
             }
             "server" => servers.extend(server(statement, false, &base, &mut names, proxy, diagnostics)),
             "server-template" => {
@@ -184,7 +184,7 @@ fn server(
     let word = &statement.words[at + 1];
     let address = address_of(word, diagnostics);
     let mut own = base.clone();
-    options(&statement.words[at + 2..], &mut own, diagnostics);
+    options(proxy, &statement.words[at + 2..], &mut own, diagnostics);
     let address = address?;
     if address.ip().is_some_and(|ip| ip.is_unspecified()) {
         let message = format!("server {} has no address", shown(name));
@@ -222,13 +222,13 @@ fn address_of(word: &Word, diagnostics: &mut Diagnostics) -> Option<Address> {
     match address::parse(&word.text) {
         Ok(address) if !matches!(address.port, address::Port::Range(..)) => Some(address),
         wrong => {
-            let (message, help) = match wrong {
-                Ok(_) => (format!("`{}` is a range of ports", shown(word)), None),
-                Err(wrong) => (wrong.message, wrong.help),
+            let (code, message, help) = match wrong {
+                Ok(_) => ("invalid-value", format!("`{}` is a range of ports", shown(word)), None),
+                Err(wrong) => (wrong.code, wrong.message, wrong.help),
             };
             let help = value::placeholder_help(&word.text)
                 .unwrap_or_else(|| help.unwrap_or("HAProxy does not start with it either").to_owned());
-            let finding = Diagnostic::error("invalid-value", &word.at, message);
+            let finding = Diagnostic::error(code, &word.at, message);
             diagnostics.push(finding.expected("ADDRESS:PORT or NAME:PORT").help(help));
             None
         }
@@ -236,7 +236,7 @@ fn address_of(word: &Word, diagnostics: &mut Diagnostics) -> Option<Address> {
 }
 
 /// Reads options over those that are there.
-fn options(words: &[Word], into: &mut Options, diagnostics: &mut Diagnostics) {
+fn options(proxy: &Proxy, words: &[Word], into: &mut Options, diagnostics: &mut Diagnostics) {
     let mut index = 0;
     while let Some(word) = words.get(index) {
         index += 1;
@@ -277,7 +277,7 @@ fn options(words: &[Word], into: &mut Options, diagnostics: &mut Diagnostics) {
             given.more.extend(words.iter().skip(index).take(2).cloned());
             index += 2;
         }
-        say(keyword, &given.at, diagnostics);
+        say(proxy, keyword, &given.at, diagnostics);
         for name in takes_away(keyword.name) {
             into.0.remove(name);
         }
@@ -326,9 +326,24 @@ fn valid(name: &str, argument: &Word, diagnostics: &mut Diagnostics) -> bool {
     true
 }
 
-fn say(keyword: &keywords::Keyword, at: &Location, diagnostics: &mut Diagnostics) {
+fn say(proxy: &Proxy, keyword: &keywords::Keyword, at: &Location, diagnostics: &mut Diagnostics) {
     let name = keyword.name;
+    let http = proxy.mode() == Mode::Http;
     match keyword.status {
+        Status::Http if http => {
+            let finding = Diagnostic::error("needs-http", at, format!("`{name}` of a server needs HTTP"));
+            diagnostics.push(finding.help("vipd carries TCP: keep an HTTP proxy for this one"));
+        }
+        Status::Http => {
+            let finding =
+                Diagnostic::error("refused-by-haproxy", at, format!("`{name}` of a server in `mode tcp`"));
+            diagnostics.push(finding.help("HAProxy does not start with it either; delete it"));
+        }
+        Status::HttpOnly if http => {
+            let finding =
+                Diagnostic::notice("not-needed", at, format!("`{name}` of a server has no effect here"));
+            diagnostics.push(finding.help("it concerns requests, and vipd carries TCP"));
+        }
         Status::Refused(instead) => {
             let finding = Diagnostic::error("refused", at, format!("`{name}` of a server cannot be carried"));
             diagnostics.push(finding.help(instead));
@@ -343,7 +358,7 @@ fn say(keyword: &keywords::Keyword, at: &Location, diagnostics: &mut Diagnostics
                 Diagnostic::notice("not-needed", at, format!("`{name}` of a server has no effect here"));
             diagnostics.push(finding.help(why));
         }
-        Status::HttpOnly | Status::Http => {
+        Status::HttpOnly => {
             let finding =
                 Diagnostic::notice("http-only", at, format!("`{name}` of a server never had an effect"));
             diagnostics.push(finding.help("HAProxy ignores it in `mode tcp` too"));

@@ -32,11 +32,31 @@ const fn upstream(name: &'static str, status: Status) -> Directive {
     Directive { name, upstream: true, status }
 }
 
+/// Of `stream` alone, not of a `server` in it.
+pub(super) const STREAM_ALONE: [&str; 14] = [
+    "geo",
+    "geoip_city",
+    "geoip_country",
+    "geoip_org",
+    "limit_conn_zone",
+    "log_format",
+    "map",
+    "map_hash_bucket_size",
+    "map_hash_max_size",
+    "server",
+    "split_clients",
+    "upstream",
+    "variables_hash_bucket_size",
+    "variables_hash_max_size",
+];
+/// Of a `server` alone.
+pub(super) const SERVER_ALONE: [&str; 3] = ["listen", "proxy_pass", "return"];
+
 const BUFFERS: &str = "vipd's buffers have their own sizes";
 const TLS: &str = "vipd carries TLS as it is";
 const LOOKS: &str = "nothing of the stream is looked at";
 const ROUTES: &str = "a `proxy_pass` that uses the variable is refused at its line";
-const GUARDS: &str = "it keeps clients out, and vipd would let them in; write it as a rule for nftables, such as `ip saddr != 10.0.0.0/8 tcp dport 6443 drop`, and delete the line";
+const GUARDS: &str = "it keeps clients out, and vipd would let them in; write it as a rule for nftables, such as `ip saddr 203.0.113.0/24 tcp dport PORT drop` (`!=` behind `saddr` for those who may come), and delete the line";
 const TO_SERVER: &str =
     "vipd does not encrypt what it carries; let the client speak TLS with the server itself";
 
@@ -64,7 +84,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     server(
         "limit_conn",
         Dropped(
-            "write a rule for nftables, such as `tcp dport 6443 ct count over 100 reject`, or `max_sessions` at the listener in TOML",
+            "write a rule for nftables, such as `tcp dport PORT ct count over 100 reject`, or `max_sessions` at the listener in TOML",
         ),
     ),
     server("limit_conn_dry_run", NotNeeded("of `limit_conn`")),

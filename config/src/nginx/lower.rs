@@ -85,6 +85,9 @@ fn stream(statement: &Statement, model: &mut Model, diagnostics: &mut Diagnostic
     let mut around: Settings<'_> = HashMap::new();
     let mut upstreams: HashMap<&str, Upstream> = HashMap::new();
     for line in inside() {
+        if misplaced(line, ("stream", "server"), &keywords::SERVER_ALONE, diagnostics) {
+            continue;
+        }
         judge(line, false, diagnostics);
         match line.keyword() {
             "server" => {}
@@ -128,6 +131,9 @@ fn stream(statement: &Statement, model: &mut Model, diagnostics: &mut Diagnostic
         let mut settings = around.clone();
         let lines = || line.block.iter().flat_map(|block| &block.statements);
         for line in lines() {
+            if misplaced(line, ("server", "stream"), &keywords::STREAM_ALONE, diagnostics) {
+                continue;
+            }
             judge(line, false, diagnostics);
             settings.insert(line.keyword(), line);
         }
@@ -153,6 +159,24 @@ fn stream(statement: &Statement, model: &mut Model, diagnostics: &mut Diagnostic
         );
         diagnostics.push(finding.help("it has no effect, in nginx either, unless a variable names it"));
     }
+}
+
+/// It stands in one block and belongs into another one.
+fn misplaced(
+    line: &Statement,
+    (block, other): (&str, &str),
+    of_other: &[&str],
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let name = line.keyword();
+    let is = of_other.contains(&name);
+    if is {
+        let message = format!("`{name}` is not allowed in `{block}`");
+        let finding = Diagnostic::error("unknown-keyword", line.at(), message);
+        let help = "nginx does not start with it either";
+        diagnostics.push(finding.expected(format!("it in `{other}`")).help(help));
+    }
+    is
 }
 
 /// What becomes of a directive, as far as its name says it.
@@ -372,16 +396,19 @@ fn listen(line: &Statement, listens: &mut Listens, diagnostics: &mut Diagnostics
             }
         }
     }
-    match value::listen(&word.text) {
-        Ok(address) => {
+    match value::listens(&word.text) {
+        Ok(addresses) => {
             let into = if udp { &mut listens.udp } else { &mut listens.tcp };
-            into.push(Located::new(address, word.at.clone()));
-            if dual && address.is_ipv6() && address.ip().is_unspecified() {
-                into.push(Located::new(([0, 0, 0, 0], address.port()).into(), word.at.clone()));
+            for address in addresses {
+                into.push(Located::new(address, word.at.clone()));
+                if dual && address.is_ipv6() && address.ip().is_unspecified() {
+                    into.push(Located::new(([0, 0, 0, 0], address.port()).into(), word.at.clone()));
+                }
             }
         }
         Err(why) => {
-            let finding = Diagnostic::error("invalid-value", &word.at, why);
+            let code = if word.text.starts_with("unix:") { "refused" } else { "invalid-value" };
+            let finding = Diagnostic::error(code, &word.at, why);
             diagnostics.push(
                 finding
                     .expected("PORT or ADDRESS:PORT")
@@ -502,7 +529,8 @@ fn transparent(settings: &Settings<'_>, diagnostics: &mut Diagnostics) -> bool {
 
 fn idle_watches(listener: &Listener, settings: &Settings<'_>, at: &Location, diagnostics: &mut Diagnostics) {
     let Some(idle) = listener.idle_timeout.filter(|idle| *idle < WATCH) else { return };
-    let binds = listener.bind.iter().map(|bind| bind.value.port());
+    // Much is served at 8443; what the servers listen on says more.
+    let binds = listener.bind.iter().map(|bind| bind.value.port()).filter(|port| *port != 8443);
     let servers = listener.backends.iter().map(|backend| backend.address.value.port());
     if !binds.chain(servers).any(|port| APISERVERS.contains(&port)) {
         return;
@@ -519,13 +547,20 @@ fn idle_watches(listener: &Listener, settings: &Settings<'_>, at: &Location, dia
 fn never_checked(upstream: &Upstream, diagnostics: &mut Diagnostics) {
     if upstream.backends.len() + upstream.discovered.len() > 1 {
         let word: &Word = &upstream.name;
+        let named = upstream.discovered.iter().filter_map(|named| match &named.from {
+            crate::ready::Lookup::Host(target) => Some(target.port),
+            crate::ready::Lookup::Service(_) => None,
+        });
+        let mut ports = upstream.backends.iter().map(|backend| backend.address.value.port()).chain(named);
+        let apiserver = ports.any(|port| APISERVERS.contains(&port));
+        let example = if apiserver { ", such as `check = { kind = \"apiserver\" }`" } else { "" };
         let finding = Diagnostic::notice(
             "never-checked",
             &word.at,
             format!("the servers of `{}` are never checked", shown(&word.text)),
         );
         diagnostics.push(finding.help(
-            "as in nginx, one that is down is found by the sessions that fail; write the listener in TOML (`vipd convert`) with `check = { kind = \"apiserver\" }`, or another check, to find it before",
+            format!("as in nginx, one that is down is found by the sessions that fail; write the listener in TOML (`vipd convert`) with a `check` at each backend{example}, to find it before"),
         ));
     }
 }

@@ -87,11 +87,14 @@ impl Upstream {
 }
 
 fn wrong_address(word: &Word, why: &str, diagnostics: &mut Diagnostics) {
-    let finding = Diagnostic::error("invalid-value", &word.at, why.to_owned());
+    let code = if word.text.starts_with("unix:") { "refused" } else { "invalid-value" };
+    let finding = Diagnostic::error(code, &word.at, why.to_owned());
     let help = if word.text.contains(['<', '{']) {
         "write the address in the place of the placeholder"
+    } else if word.text.starts_with("unix:") {
+        "nginx connects to it; vipd connects by TCP alone: let the server listen on an address of this host"
     } else {
-        "nginx does not start with it either, or carries what vipd cannot"
+        "nginx does not start with it either"
     };
     diagnostics.push(finding.expected("ADDRESS:PORT or NAME:PORT, or the name of an `upstream`").help(help));
 }

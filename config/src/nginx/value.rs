@@ -66,6 +66,29 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
     Ok(Address::Name(bare.to_owned(), port))
 }
 
+/// Ports from one to another, both included, at most so many.
+const MOST_PORTS: usize = 1024;
+
+/// What [`listen`] gives; of `8000-8010`, with or without an address, each of them.
+pub(super) fn listens(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let start = text.rfind([':', ']']).map_or(0, |at| at + 1);
+    let (address, ports) = text.split_at(start);
+    let Some((first, last)) = ports.split_once('-').filter(|_| !text.starts_with("unix:")) else {
+        return listen(text).map(|one| vec![one]);
+    };
+    let shown = super::parser::shown(text);
+    let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+        return Err(format!("invalid ports in `{shown}`"));
+    };
+    if first > last {
+        return Err(format!("`{shown}` ends before it begins"));
+    }
+    if usize::from(last - first) >= MOST_PORTS {
+        return Err(format!("`{shown}` are more than {MOST_PORTS} ports"));
+    }
+    (first..=last).map(|port| listen(&format!("{address}{port}"))).collect()
+}
+
 /// `PORT`, `ADDRESS:PORT`, `*:PORT`, `[::]:PORT`.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -101,6 +124,17 @@ mod tests {
         assert_eq!(time("100ms"), Some(Duration::from_millis(100)));
         for wrong in ["", "s", "10x", "-1", "99999999999999999999"] {
             assert_eq!(time(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_each_of_its_ports() {
+        let ports = |text| listens(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(ports("587-588"), Ok(vec!["0.0.0.0:587".to_owned(), "0.0.0.0:588".to_owned()]));
+        assert_eq!(ports("[::1]:1-2"), Ok(vec!["[::1]:1".to_owned(), "[::1]:2".to_owned()]));
+        assert_eq!(ports("25"), Ok(vec!["0.0.0.0:25".to_owned()]));
+        for wrong in ["2-1", "1-x", "0-1", "1-65535", "unix:/run/a-b"] {
+            assert!(listens(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -250,6 +250,8 @@ impl Door<'_> {
             Some(path) if path.value.starts_with('/') && !path.value.contains(char::is_whitespace) => {
                 path.value
             }
+            // Of `OPTIONS *`: the server as a whole (RFC 9110 §7.1).
+            Some(path) if path.value == "*" && default == "/" => path.value,
             Some(path) => {
                 self.refuse(
                     &path.at,

@@ -68,7 +68,10 @@ fn addresses(listener: &Listener, findings: &mut Vec<Diagnostic>) {
             _ => continue,
         };
         let finding = error(&listener.place, format!("listener {} on {bind}: {wrong}", listener.name));
-        findings.push(finding.help("write the virtual address and its port, or `mode = \"proxy\"`"));
+        findings.push(finding.help(match listener.policy.protocol {
+            Protocol::Tcp => "write the virtual address and its port, or `mode = \"proxy\"`",
+            Protocol::Udp => "write the virtual address and its port; UDP is carried by the kernel alone",
+        }));
     }
     let is_ipv6 = listener.bind.first().is_some_and(SocketAddr::is_ipv6);
     if listener.bind.iter().any(|bind| bind.is_ipv6() != is_ipv6) {

@@ -9,7 +9,7 @@ const TUNING: &str = "it sets HAProxy's own buffers and loops";
 const LUA: &str = "no Lua is run; a rule that uses it says what becomes of it";
 const LOGGED: &str = "vipd logs to its standard output or the journal";
 const RATE: &str =
-    "write a rule for nftables, such as `tcp dport 6443 ct state new limit rate over 100/second drop`";
+    "write a rule for nftables, such as `tcp dport PORT ct state new limit rate over 100/second drop`";
 const DEVICES: &str = "of `mode http` alone";
 
 pub(in super::super) const GLOBAL: &[Keyword] = &[

@@ -1,7 +1,7 @@
 //! Options of `server`, `default-server` and `bind` lines (configuration manual, 5.1 and 5.2). `places` says how many
 //! words an option takes.
 
-use super::Status::{Carried, Differs, Dropped, HttpOnly, NotNeeded, Refused};
+use super::Status::{Carried, Differs, Dropped, Http, HttpOnly, NotNeeded, Refused};
 use super::{Keyword, word};
 
 const OF_CHECK: &str = "it counts for TLS checks; vipd takes what the server offers, TLS 1.2 or newer";
@@ -91,7 +91,7 @@ pub(in super::super) const SERVER: &[Keyword] = &[
     word("port", "1", Carried),
     word("proto", "1", HttpOnly),
     word("proxy-v2-options", "1", Dropped("the header carries the addresses alone")),
-    word("redir", "1", HttpOnly),
+    word("redir", "1", Http),
     word("resolve-net", "1", NotNeeded(RESOLVED)),
     word("resolve-opts", "1", NotNeeded(RESOLVED)),
     word("resolve-prefer", "1", Dropped("all addresses of a name are used, of both families")),

@@ -4,7 +4,7 @@ use super::Status::{Carried, Differs, Dropped, Gone, Http, HttpOnly, NotNeeded, 
 use super::{Keyword, word};
 
 const LOGGED: &str = "vipd logs its own events; sessions are logged with `option tcplog`";
-const MAIL: &str = "write `notify_down` and `notify_up` for the backend in TOML, or watch the metrics";
+const MAIL: &str = "write `[mail]`, and `mail = true` at the backends, in TOML";
 const OLD: &str = "HAProxy has no such directive since 2.1";
 
 /// All but options.
@@ -124,7 +124,7 @@ pub(in super::super) const PROXY: &[Keyword] = &[
         "rate-limit sessions",
         "DFL",
         Dropped(
-            "write a rule for nftables, such as `tcp dport 6443 ct state new limit rate over 100/second drop`",
+            "write a rule for nftables, such as `tcp dport PORT ct state new limit rate over 100/second drop`",
         ),
     ),
     word("redirect", "FLB", Http),
