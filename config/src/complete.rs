@@ -121,11 +121,9 @@ pub(crate) fn complete(
         shown: model.shown,
         ..Config::empty(model.router_id.map_or(host_name, |id| id.value), control)
     };
-    validate::leave_out(&mut config, &optional, diagnostics);
     vips(&mut config);
     validate::use_of_checks(&mut config, &only_if_used, diagnostics);
     validate::ruled(&mut config, &optional, diagnostics);
-    validate::not_yet(&config, diagnostics);
     config
 }
 

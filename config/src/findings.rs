@@ -210,7 +210,6 @@ const SECTIONS: &[Section] = &[
             ("missing-parameter", "a keyword without its value"),
             ("no-ca-file", "TOML: a server is verified with the authorities of the host"),
             ("kernel-mode", "TOML: what the kernel cannot do for a listener, or the proxy cannot"),
-            ("not-yet", "TOML: a key that has no effect yet, so the file is refused"),
             ("not-needed", "a keyword without effect here"),
             ("not-supported-yet", "a keyword that has no effect yet"),
             ("number-with-rest", "a number with something behind it"),

@@ -9,10 +9,8 @@ use crate::model::{self, FirstState, Model};
 use crate::ready::{Authentication, Config, Family, Instance, Probe, Transport, Version};
 
 mod ruled;
-mod unbuilt;
 
 pub(crate) use ruled::refuse as ruled;
-pub(crate) use unbuilt::{leave_out, refuse as not_yet};
 
 /// Names that must be unique, and names that must exist.
 pub(crate) fn names(model: &Model, diagnostics: &mut Diagnostics) {

@@ -25,7 +25,9 @@ and refused otherwise. Names are resolved by the host's resolver, again at their
 
 Differences that no line shows:
 
-- A connect that fails is tried at another server at once; HAProxy tries the same one first, a second later.
+- A connect that fails is tried at another server at once; HAProxy tries the same one first, a second later. As in HAProxy none
+  goes to a `backup` while a server that is none is up (with `option allbackups` one that has failed at all others does).
+- A client that `stick on src` has sent to a `backup` goes back when another server is up; HAProxy leaves it there.
 - Keepalive and TCP_USER_TIMEOUT (20 s) are on, so that a dead peer is found before any timeout.
 - Resets are passed on as resets.
 - `maxconn` of `global` counts for each listener, and without any it is 10 000.

@@ -90,7 +90,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     server("limit_conn_dry_run", NotNeeded("of `limit_conn`")),
     server("limit_conn_log_level", NotNeeded("of `limit_conn`")),
     server("limit_conn_zone", NotNeeded("of `limit_conn`")),
-    server("listen", Differs("`ssl` and Unix sockets are refused; `udp` is carried by the kernel")),
+    server(
+        "listen",
+        Differs(
+            "`ssl` and Unix sockets are refused; a range of ports is each of them; `udp` is carried by the kernel",
+        ),
+    ),
     server("log_format", NotNeeded("of `access_log`")),
     server("map", NotNeeded(ROUTES)),
     server("map_hash_bucket_size", NotNeeded(ROUTES)),

@@ -29,7 +29,15 @@ pub(crate) fn refuse(config: &mut Config, optional: &HashSet<String>, diagnostic
         checks.extend(listener.backends.iter().flat_map(|backend| backend.checks.iter().cloned()));
         false
     });
-    super::unbuilt::drop_unused(config, checks);
+    drop_unused(config, checks);
+}
+
+/// Of checks whose listeners were left out those go that nobody else uses.
+fn drop_unused(config: &mut Config, mut checks: HashSet<String>) {
+    for name in config.used_checks() {
+        checks.remove(&name);
+    }
+    config.checks.retain(|check| !checks.contains(&check.name));
 }
 
 fn findings(listener: &Listener) -> Vec<Diagnostic> {
@@ -108,6 +116,7 @@ fn keys(listener: &Listener, findings: &mut Vec<Diagnostic>) {
         (policy.queue_timeout.is_some(), "queue_timeout", "nobody waits in a queue"),
         (policy.observe.is_some(), "observe", "the client connects to the backend itself"),
         (policy.rebalance.is_some(), "rebalance", "it does not know which sessions are idle"),
+        (policy.close_backup_sessions, "close_backup_sessions", "its sessions end by themselves"),
         (!policy.accept_proxy.is_empty(), "accept_proxy", "no byte is read"),
         (policy.transparent, "transparent", "`source_nat = false` keeps the client's address"),
         (policy.access_log.is_some(), "access_log", "it does not tell of sessions that end"),

@@ -81,7 +81,9 @@ pub(in super::super) const SERVER: &[Keyword] = &[
     word(
         "on-error",
         "1",
-        Differs("at `error-limit` the server is down; `sudden-death`, `mark-down` and `fail-check` alike"),
+        Differs(
+            "at `error-limit` the server is down; `mark-down`, `sudden-death`, `fail-check` and `fastinter` alike",
+        ),
     ),
     word("on-marked-down", "1", Differs("`shutdown-sessions`, for all servers of the listener")),
     word("on-marked-up", "1", Carried),
