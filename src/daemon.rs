@@ -7,6 +7,7 @@ pub mod pid;
 mod plan;
 mod privileges;
 pub mod process;
+mod watchdog;
 mod wiring;
 
 use std::io::{self, IsTerminal as _};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use config::ready::Config;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
@@ -353,6 +355,8 @@ impl Daemon {
         }
         memory::give_back_later(config.clone());
         shared.options().guard.tell("READY=1");
+        let service = shared.options().life.guard.unwrap_or_else(Pid::this);
+        watchdog::feed(engine.handle(), shared.options().guard.clone(), service);
         Ok(Self { shared, engine, control, signals, pid_files, log })
     }
 

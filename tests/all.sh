@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 # The real peers, and the tools that watch them.
 install_packages keepalived frr haproxy nginx libnginx-mod-stream etcd-server etcd-client \
-    iproute2 nftables tcpdump procps curl openssl python3 util-linux \
+    iproute2 nftables tcpdump procps curl openssl python3 util-linux systemd \
     chromium python3-prometheus-client
 
 if [ -z "${VIPD_CORPUS:-}" ]; then

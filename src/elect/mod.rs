@@ -60,6 +60,8 @@ pub enum Command {
         /// What it says.
         verdict: Option<BfdVerdict>,
     },
+    /// Is it alive?
+    Ping(oneshot::Sender<()>),
     /// What is.
     Status(oneshot::Sender<EngineStatus>),
     /// Run this from now on. Instances that did not change notice nothing.
@@ -113,6 +115,14 @@ impl EngineHandle {
     /// Tells the engine what a BFD session says, without waiting; whether it fitted its queue.
     pub fn try_bfd(&self, session: &str, verdict: Option<BfdVerdict>) -> bool {
         self.commands.try_send(Command::Bfd { session: session.to_owned(), verdict }).is_ok()
+    }
+
+    /// Returns when the engine has had its turn.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn ping(&self) -> Result<(), EngineGone> {
+        self.ask(Command::Ping).await
     }
 
     /// Asks for everything the engine knows.

@@ -64,7 +64,9 @@ pub fn watch(daemon: impl Fn(ToGuard, Life) -> u8) -> u8 {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         signals.add(signal);
     }
-    signals.add(Signal::SIGCHLD);
+    for signal in [Signal::SIGCHLD, Signal::SIGABRT] {
+        signals.add(signal);
+    }
     let signals = with_real_time(signals);
     let mut before = SigSet::empty();
     let prepared = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))
@@ -263,6 +265,11 @@ impl<'a> Guard<'a> {
             let number = libc::c_int::try_from(signal.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
                 Ok(Signal::SIGCHLD) => {}
+                // The service manager's watchdog: the daemon hangs, and hears nothing.
+                Ok(signal @ Signal::SIGABRT) => {
+                    self.stop = Some(signal);
+                    let _ = kill(self.child, Signal::SIGKILL);
+                }
                 Ok(signal) => {
                     if asks_for_the_end(signal as u32) {
                         self.stop = self.stop.or(Some(signal));

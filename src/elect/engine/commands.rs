@@ -26,6 +26,7 @@ impl Loop {
                 };
                 self.refresh_all(&concerned);
             }
+            Command::Ping(answer) => drop(answer.send(())),
             Command::Status(answer) => {
                 let _ = answer.send(self.status());
             }

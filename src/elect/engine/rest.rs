@@ -33,6 +33,7 @@ impl Rest {
                 Command::Verdict { check, verdict } => drop(self.verdicts.insert(check, verdict)),
                 // Tracked by nobody.
                 Command::Bfd { .. } => {}
+                Command::Ping(answer) => drop(answer.send(())),
                 Command::Status(answer) => drop(answer.send(EngineStatus::default())),
                 Command::Apply(config, done) if needs_nobody(&config) => {
                     self.config = config;
