@@ -89,9 +89,16 @@ impl DialogueCheck {
     }
 
     async fn converse(&mut self, limit: Limit) -> Result<String, String> {
-        let mut call = Call::new(self.first.open(limit).await?, limit);
+        let wire = match &self.talk {
+            // These ask for TLS in words of their own.
+            Spoken::Protocol(Talk::Mysql { .. } | Talk::Postgres { .. }) => {
+                self.first.open_plain(limit).await?
+            }
+            _ => self.first.open(limit).await?,
+        };
+        let mut call = Call::new(wire, limit);
         let said = match &mut self.talk {
-            Spoken::Protocol(talk) => protocols::speak(talk, &mut call).await,
+            Spoken::Protocol(talk) => protocols::speak(talk, &mut call, &mut self.first).await,
             Spoken::Steps(steps) => take(steps, &mut call).await,
         };
         call.hang_up();
@@ -112,12 +119,26 @@ impl Probing for DialogueCheck {
 
 impl Line {
     async fn open(&mut self, limit: Limit) -> Result<Wire, String> {
-        let Some(secure) = &mut self.secure else {
-            return Ok(Wire::Plain(self.dialer.connect(limit).await?));
-        };
-        secure.refresh(limit).await?;
-        let stream = self.dialer.connect(limit).await?;
-        secure.handshake(stream, self.dialer.target(), limit).await
+        let wire = self.open_plain(limit).await?;
+        self.secured(wire, limit).await
+    }
+
+    /// Without a handshake, which may come later.
+    async fn open_plain(&mut self, limit: Limit) -> Result<Wire, String> {
+        if let Some(secure) = &mut self.secure {
+            secure.refresh(limit).await?;
+        }
+        Ok(Wire::Plain(self.dialer.connect(limit).await?))
+    }
+
+    /// With the handshake, where there is to be one.
+    async fn secured(&mut self, wire: Wire, limit: Limit) -> Result<Wire, String> {
+        match (&mut self.secure, wire) {
+            (Some(secure), Wire::Plain(stream)) => {
+                secure.handshake(stream, self.dialer.target(), limit).await
+            }
+            (_, wire) => Ok(wire),
+        }
     }
 
     fn findings(&mut self) -> Option<Vec<String>> {
@@ -172,6 +193,16 @@ impl Call {
     fn redial(&mut self, wire: Wire) {
         self.hang_up();
         *self = Self::new(wire, self.limit);
+    }
+
+    /// Goes on over TLS, where the line has it. What was said before the handshake must all have been taken.
+    async fn secure(&mut self, line: &mut Line) -> Result<(), String> {
+        if !self.heard.is_empty() {
+            return Err(format!("the server went on without TLS: {}", shown(&self.heard)));
+        }
+        let wire = self.wire.take().ok_or("not connected")?;
+        self.wire = Some(line.secured(wire, self.limit).await?);
+        Ok(())
     }
 
     /// What was heard before is forgotten.

@@ -2,18 +2,20 @@
 
 use config::ready::Talk;
 
-use super::Call;
-use crate::check::matching::{line, shown};
+use super::{Call, Line};
+use crate::check::matching::{line as shown_line, shown};
 
 /// What the server said, fit for the middle of a sentence.
-pub(super) async fn speak(talk: &Talk, call: &mut Call) -> Result<Option<String>, String> {
+///
+/// `line`: with its certificates, for those that turn to TLS after a few words.
+pub(super) async fn speak(talk: &Talk, call: &mut Call, line: &mut Line) -> Result<Option<String>, String> {
     let said = match talk {
         Talk::Steps(_) => return Ok(None),
         Talk::Smtp { hello } => smtp(call, hello).await?,
         Talk::Redis => redis(call).await?,
         Talk::Ldap => ldap(call).await?,
-        Talk::Mysql { user } => mysql(call, user.as_deref()).await?,
-        Talk::Postgres { user } => postgres(call, user).await?,
+        Talk::Mysql { user } => mysql(call, line, user.as_deref()).await?,
+        Talk::Postgres { user } => postgres(call, line, user).await?,
     };
     Ok(Some(said))
 }
@@ -36,8 +38,8 @@ async fn smtp_reply(call: &mut Call) -> Result<String, String> {
         let code: Option<&[u8]> = reply.get(..3).filter(|code| code.iter().all(u8::is_ascii_digit));
         match (code, reply.get(3)) {
             (Some(_), Some(b'-')) => {}
-            (Some([b'2', ..]), None | Some(b' ')) => return Ok(line(&reply)),
-            (Some(_), None | Some(b' ')) => return Err(format!("the server says {}", line(&reply))),
+            (Some([b'2', ..]), None | Some(b' ')) => return Ok(shown_line(&reply)),
+            (Some(_), None | Some(b' ')) => return Err(format!("the server says {}", shown_line(&reply))),
             _ => return Err(format!("the answer is not SMTP: {}", shown(&reply))),
         }
     }
@@ -49,7 +51,7 @@ async fn redis(call: &mut Call) -> Result<String, String> {
     call.say(b"*1\r\n$4\r\nPING\r\n").await?;
     match call.line().await?.as_slice() {
         b"+PONG" => Ok("PONG".to_owned()),
-        [b'-', error @ ..] => Err(format!("the server says {}", line(error))),
+        [b'-', error @ ..] => Err(format!("the server says {}", shown_line(error))),
         other => Err(format!("the answer is not Redis: {}", shown(other))),
     }
 }
@@ -88,22 +90,38 @@ async fn ldap(call: &mut Call) -> Result<String, String> {
     }
 }
 
-/// The greeting; with a user also a login as in HAProxy's `option mysql-check user`.
-async fn mysql(call: &mut Call, user: Option<&str>) -> Result<String, String> {
+/// Of the capabilities of MySQL's client: version 4.1 of the protocol, and its way to log in.
+const MYSQL_CLIENT: u32 = 0x0200 | 0x8000;
+/// It goes on over TLS (CLIENT_SSL); of the server: it can.
+const MYSQL_TLS: u32 = 0x0800;
+
+/// The greeting; with a user also a login as in HAProxy's `option mysql-check user`. With TLS the handshake is
+/// between the two, behind a login that is cut off where the user's name would come.
+async fn mysql(call: &mut Call, line: &mut Line, user: Option<&str>) -> Result<String, String> {
     let (_, greeting) = mysql_packet(call).await?;
     let version = match greeting.as_slice() {
         [0xff, ..] => return Err(mysql_error(&greeting)),
         [10, rest @ ..] => rest.split(|octet| *octet == 0).next().unwrap_or_default(),
         other => return Err(format!("the answer is not MySQL's greeting: {}", shown(other))),
     };
-    let said = format!("version {}", line(version));
+    let said = format!("version {}", shown_line(version));
+    let mut capabilities = MYSQL_CLIENT;
+    let mut number = 1;
+    if line.secure.is_some() {
+        // Behind the version: a thread, eight octets of salt and one 0, then what it can, its lower half first.
+        let offered = greeting.get(version.len() + 15..version.len() + 17).unwrap_or_default();
+        if offered.iter().rev().fold(0, |all, octet| all << 8 | u32::from(*octet)) & MYSQL_TLS == 0 {
+            return Err("the server does not offer TLS".to_owned());
+        }
+        capabilities |= MYSQL_TLS;
+        call.say(&mysql_framed(number, &mysql_head(capabilities))).await?;
+        call.secure(line).await?;
+        number += 1;
+    }
     let Some(user) = user else { return Ok(said) };
-    // Protocol 4.1 and secure connections, 16 MiB, latin1... and no password.
-    let mut login = vec![0x00, 0x82, 0, 0, 0, 0, 0, 1, 33];
-    login.extend([0; 23]);
-    login.extend(user.bytes());
-    login.extend([0, 0]);
-    call.say(&mysql_framed(1, &login)).await?;
+    // No password.
+    let login = [mysql_head(capabilities).as_slice(), user.as_bytes(), &[0, 0]].concat();
+    call.say(&mysql_framed(number, &login)).await?;
     let (mut number, mut reply) = mysql_packet(call).await?;
     if reply.first() == Some(&0xfe) {
         // Another way to prove who we are; without a password the proof is empty.
@@ -123,6 +141,14 @@ async fn mysql(call: &mut Call, user: Option<&str>) -> Result<String, String> {
         Some(0xff) => Err(mysql_error(&reply)),
         _ => Err(format!("user {user} was not let in: {}", shown(&reply))),
     }
+}
+
+/// What a client can, 16 MiB at most in a packet, the character set utf8, 23 zeros.
+fn mysql_head(capabilities: u32) -> Vec<u8> {
+    let mut head = capabilities.to_le_bytes().to_vec();
+    head.extend([0, 0, 0, 1, 33]);
+    head.extend([0; 23]);
+    head
 }
 
 async fn mysql_packet(call: &mut Call) -> Result<(u8, Vec<u8>), String> {
@@ -145,11 +171,20 @@ fn mysql_framed(number: u8, content: &[u8]) -> Vec<u8> {
 fn mysql_error(packet: &[u8]) -> String {
     let text = packet.get(3..).unwrap_or_default();
     let text = if text.first() == Some(&b'#') { text.get(6..).unwrap_or_default() } else { text };
-    format!("the server says {}", line(text))
+    format!("the server says {}", shown_line(text))
 }
 
-/// A StartupMessage of version 3.0, answered by any demand for a proof; then a Terminate.
-async fn postgres(call: &mut Call, user: &str) -> Result<String, String> {
+/// A StartupMessage of version 3.0, answered by any demand for a proof; then a Terminate. With TLS an SSLRequest comes
+/// first, and the handshake.
+async fn postgres(call: &mut Call, line: &mut Line, user: &str) -> Result<String, String> {
+    if line.secure.is_some() {
+        call.say(b"\0\0\0\x08\x04\xd2\x16\x2f").await?;
+        match call.exactly(1).await?.as_slice() {
+            b"S" => call.secure(line).await?,
+            b"N" => return Err("the server does not offer TLS".to_owned()),
+            other => return Err(format!("the answer is not PostgreSQL: {}", shown(other))),
+        }
+    }
     let mut startup = vec![0, 3, 0, 0];
     for word in ["user", user, "database", user] {
         startup.extend(word.bytes().chain([0]));
@@ -168,7 +203,7 @@ async fn postgres(call: &mut Call, user: &str) -> Result<String, String> {
         (b'E', Some(length)) => {
             let fields = call.exactly(length - 4).await?;
             let message = fields.split(|octet| *octet == 0).find_map(|field| field.strip_prefix(b"M"));
-            Err(format!("the server says {}", line(message.unwrap_or(&fields))))
+            Err(format!("the server says {}", shown_line(message.unwrap_or(&fields))))
         }
         _ => Err(format!("the answer is not PostgreSQL: {}", shown(&head))),
     }

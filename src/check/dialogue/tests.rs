@@ -1,7 +1,8 @@
 //! Conversations with small servers on loopback.
 
 use config::ready::{Credentials, Expect, Matching, Target};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::check::http::tests::Authority;
@@ -15,21 +16,22 @@ async fn server(part: &[(char, &[u8])]) -> Target {
     let target = listener.local_addr().unwrap().into();
     tokio::spawn(async move {
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(play(stream, part.clone()));
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let part = part.clone();
+            tokio::spawn(async move { play(&mut stream, &part).await });
         }
     });
     target
 }
 
-async fn play(mut stream: TcpStream, part: Vec<(char, Vec<u8>)>) -> Option<()> {
+async fn play(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), part: &[(char, Vec<u8>)]) -> Option<()> {
     for (who, word) in part {
-        if who == '<' {
-            stream.write_all(&word).await.ok()?;
+        if *who == '<' {
+            stream.write_all(word).await.ok()?;
         } else {
             let mut heard = vec![0; word.len()];
             stream.read_exact(&mut heard).await.ok()?;
-            if heard != word {
+            if heard != *word {
                 stream.write_all(format!("heard {}", heard.escape_ascii()).as_bytes()).await.ok()?;
                 return None;
             }
@@ -211,6 +213,67 @@ async fn postgres_asks_for_a_password_or_says_why_not() {
     let text = b"E\0\0\0\x29SFATAL\0C57P03\0Mthe database is down\0\0";
     let bad = server(&[('>', STARTUP), ('<', text)]).await;
     assert_eq!(talk(&bad, ask()).await, Outcome::failure("the server says the database is down"));
+}
+
+/// Plays a part, completes a handshake, plays another part; what is said to that.
+async fn over_tls(before: &[(char, &[u8])], after: &[(char, &[u8])], talk: Talk) -> Outcome {
+    let authority = Authority::new();
+    let acceptor = authority.server(&["127.0.0.1"], false);
+    let owned = |part: &[(char, &[u8])]| -> Vec<(char, Vec<u8>)> {
+        part.iter().map(|(who, word)| (*who, word.to_vec())).collect()
+    };
+    let (before, after) = (owned(before), owned(after));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap().into();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        play(&mut stream, &before).await?;
+        let mut stream = acceptor.accept(stream).await.ok()?;
+        play(&mut stream, &after).await?;
+        stream.shutdown().await.ok()
+    });
+    let tls = Some(authority.tls(None));
+    let probe = Dialogue { target, tls, credentials: Credentials::default(), talk };
+    let outcome = DialogueCheck::new(&probe, &Dial::default(), &[]).unwrap().probe(LONG).await;
+    Outcome { findings: None, ..outcome }
+}
+
+/// PostgreSQL's SSLRequest and its answer are of "Message Formats" in its documentation.
+#[tokio::test]
+async fn postgres_is_asked_for_tls_first() {
+    const REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+    const STARTUP: &[u8] = b"\0\0\0\x21\0\x03\0\0user\0vipd\0database\0vipd\0\0";
+    let ask = || Talk::Postgres { user: "vipd".into() };
+    let login: &[(char, &[u8])] = &[('>', STARTUP), ('<', b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0")];
+    let good = over_tls(&[('>', REQUEST), ('<', b"S")], login, ask()).await;
+    assert_eq!(good, Outcome::success("the server is ready for a login"));
+    let without = over_tls(&[('>', REQUEST), ('<', b"N")], &[], ask()).await;
+    assert_eq!(without, Outcome::failure("the server does not offer TLS"));
+    // Whoever is between the two could slip that in before the handshake.
+    let slipped = over_tls(&[('>', REQUEST), ('<', b"SR\0\0\0\x08\0\0\0\0")], &[], ask()).await;
+    assert!(!slipped.success && slipped.detail.starts_with("the server went on without TLS"), "{slipped:?}");
+}
+
+/// "SSLRequest" of the documentation of MySQL's protocol: a login that is cut off behind its 32 octets.
+#[tokio::test]
+async fn mysql_turns_to_tls_behind_its_greeting() {
+    let greeting = |capabilities: &[u8]| -> Vec<u8> {
+        [b"\x17\0\0\0\x0a8.0.36\0\x01\0\0\0abcdefgh\0", capabilities].concat()
+    };
+    const REQUEST: &[u8] =
+        b"\x20\0\0\x01\x00\x8a\0\0\0\0\0\x01\x21\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let login = [b"\x26\0\0\x02", &REQUEST[4..], b"vipd\0\0"].concat();
+    let (with, without) = (greeting(b"\xff\xff"), greeting(b"\xff\xf7"));
+    let as_vipd = || Talk::Mysql { user: Some("vipd".into()) };
+    let welcome: &[u8] = b"\x07\0\0\x03\0\0\0\x02\0\0\0";
+    let before: &[(char, &[u8])] = &[('<', &with), ('>', REQUEST)];
+    let good = over_tls(before, &[('>', &login), ('<', welcome)], as_vipd()).await;
+    assert_eq!(good, Outcome::success("version 8.0.36"));
+    assert_eq!(over_tls(before, &[], Talk::Mysql { user: None }).await, Outcome::success("version 8.0.36"));
+    assert_eq!(
+        over_tls(&[('<', &without)], &[], as_vipd()).await,
+        Outcome::failure("the server does not offer TLS")
+    );
 }
 
 #[tokio::test]
