@@ -10,10 +10,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::ready::{Credentials, Target, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -189,7 +190,8 @@ fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCe
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(tls)?), provider)
         .build()
         .map_err(|error| format!("certificate authorities not usable: {error}"))?;
-    Ok(if tls.any_name { Arc::new(Anybody(inner)) } else { inner })
+    let known = tls.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default();
+    Ok(Arc::new(Verifier { inner, known, any_name: tls.any_name }))
 }
 
 fn authorities(tls: &Tls) -> Result<RootCertStore, String> {
@@ -227,11 +229,17 @@ fn private_key(file: &PathBuf) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|_| format!("{} holds no private key in PEM format", file.display()))
 }
 
-/// Verifies whom a certificate is from, not whom it is for.
+/// Verifies a certificate: that it is from an authority of ours, or is itself in the file of those, as curl and OpenSSL
+/// take it; and that it is for the server, unless any name will do.
 #[derive(Debug)]
-struct Anybody(Arc<WebPkiServerVerifier>);
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    /// What is in the file.
+    known: Vec<CertificateDer<'static>>,
+    any_name: bool,
+}
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -241,9 +249,20 @@ impl ServerCertVerifier for Anybody {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         use CertificateError::{NotValidForName, NotValidForNameContext};
-        // The name is looked at last.
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
+        use rustls::Error::InvalidCertificate;
+        let verdict =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verdict = match verdict {
+            // That is looked at when it is known to be valid now; what is left is the name.
+            Err(InvalidCertificate(error)) if is_authority(&error) && self.known.contains(end_entity) => {
+                let certificate = ParsedCertificate::try_from(end_entity)?;
+                verify_server_name(&certificate, server_name).map(|()| ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            // The name is looked at last.
+            Err(InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) if self.any_name => {
                 Ok(ServerCertVerified::assertion())
             }
             verdict => verdict,
@@ -256,7 +275,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.inner.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -265,11 +284,11 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.inner.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.inner.supported_verify_schemes()
     }
 }
 
@@ -334,8 +353,17 @@ pub(super) fn failure(error: &rustls::Error) -> String {
     }
 }
 
+/// The certificate is one of an authority, and none of a server.
+fn is_authority(error: &CertificateError) -> bool {
+    // rustls has no kind of its own for it.
+    matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
+}
+
 fn mistrust(error: &CertificateError) -> String {
     match error {
+        error if is_authority(error) => {
+            "it is that of an authority, and not in ca_file itself: give the server one of its own".to_owned()
+        }
         CertificateError::UnknownIssuer => "unknown issuer".to_owned(),
         // A cluster that was set up anew has an authority of the same name with another key.
         CertificateError::BadSignature => "its issuer has the name of ours but another key".to_owned(),

@@ -64,6 +64,15 @@ impl Authority {
 
     fn server_until(&self, names: &[&str], demand_client: bool, end: (i32, u8, u8)) -> TlsAcceptor {
         let (certificate, key) = self.sign_until(names, end);
+        self.server_with(&certificate, &key, demand_client)
+    }
+
+    fn server_with(
+        &self,
+        certificate: &rcgen::Certificate,
+        key: &KeyPair,
+        demand_client: bool,
+    ) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -317,6 +326,48 @@ async fn a_certificate_for_another_name_is_not_trusted() {
         ask(&http(server.address, Some(authority.tls(None)))).await,
         Outcome::failure("certificate not trusted: it is not for 127.0.0.1 but for kubernetes, 10.0.0.10")
     );
+}
+
+/// `openssl req -x509` makes such a one. curl, OpenSSL and Go take it where it is among the authorities.
+#[tokio::test]
+async fn a_certificate_that_signed_itself_is_trusted_where_it_is_in_the_file() {
+    let itself = |name: &str, year: i32| {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap(), key)
+    };
+    let authority = Authority::new();
+    for (name, year, is_known, why) in [
+        ("127.0.0.1", 4000, true, None),
+        ("127.0.0.1", 2020, true, Some("it has expired")),
+        ("10.0.0.10", 4000, true, Some("it is not for 127.0.0.1 but for 10.0.0.10")),
+        (
+            "127.0.0.1",
+            4000,
+            false,
+            Some("it is that of an authority, and not in ca_file itself: give the server one of its own"),
+        ),
+    ] {
+        let (certificate, key) = itself(name, year);
+        let server =
+            server(Some(authority.server_with(&certificate, &key, false)), |_| reply(200, "ok")).await;
+        let mut tls = authority.tls(None);
+        let file = authority.directory.path().join("self.crt");
+        if is_known {
+            std::fs::write(&file, certificate.pem()).unwrap();
+            tls.ca_file = Some(file);
+        }
+        let outcome = ask(&http(server.address, Some(tls.clone()))).await;
+        match why {
+            None => assert!(outcome.success, "{outcome:?}"),
+            Some(why) => assert_eq!(outcome, Outcome::failure(format!("certificate not trusted: {why}"))),
+        }
+        let any_name = Tls { any_name: true, ..tls };
+        let will_do = name != "127.0.0.1" || why.is_none();
+        assert_eq!(ask(&http(server.address, Some(any_name))).await.success, will_do, "{name} {year}");
+    }
 }
 
 #[tokio::test]
