@@ -27,6 +27,11 @@ pub(super) fn lower(http: &Statement, model: &mut Model, diagnostics: &mut Diagn
     }
 }
 
+/// Without blanks, so that it fits into a request.
+fn is_path(text: &str) -> bool {
+    text.chars().all(|c| !c.is_whitespace() && !c.is_control())
+}
+
 /// `location /healthz { return 200; }`, maybe beside `stub_status`.
 fn health(server: &Statement, model: &mut Model, diagnostics: &mut Diagnostics) -> bool {
     let inside = || server.block.iter().flat_map(|block| &block.statements);
@@ -49,7 +54,11 @@ fn health(server: &Statement, model: &mut Model, diagnostics: &mut Diagnostics) 
     if locations.iter().any(|location| !answers(location) && !is_status(location)) {
         return false;
     }
-    let path = page.words.last().map_or("/", |word| word.text.as_str());
+    // An expression is no path, and what does not begin with `/` is asked for by nobody.
+    let path = match page.words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().as_slice() {
+        [_, path] | [_, "=" | "^~", path] if path.starts_with('/') && is_path(path) => *path,
+        _ => return false,
+    };
     let mut made = false;
     for listen in inside().filter(|line| line.keyword() == "listen").filter_map(Statement::parameter) {
         match value::listen(&listen.text) {

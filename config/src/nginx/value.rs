@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+/// 136 years: what takes longer has no end either.
+const LONGEST: Duration = Duration::from_secs(1 << 32);
+
 /// A time; a number alone is seconds. Parts add up: `1h30m`.
 pub(super) fn time(text: &str) -> Option<Duration> {
     let mut rest = text;
@@ -29,7 +32,7 @@ pub(super) fn time(text: &str) -> Option<Duration> {
         total = total.checked_add(Duration::from_millis(number.checked_mul(milliseconds)?))?;
         rest = &rest[unit..];
     }
-    Some(total)
+    Some(total.min(LONGEST))
 }
 
 /// Where a server is.
@@ -121,6 +124,7 @@ mod tests {
         for (text, seconds) in [("10", 10), ("10s", 10), ("10m", 600), ("1h30m", 5400), ("1d", 86_400)] {
             assert_eq!(time(text), Some(Duration::from_secs(seconds)), "{text}");
         }
+        assert_eq!(time("142949672960s"), Some(LONGEST));
         assert_eq!(time("100ms"), Some(Duration::from_millis(100)));
         for wrong in ["", "s", "10x", "-1", "99999999999999999999"] {
             assert_eq!(time(wrong), None, "{wrong}");
