@@ -116,6 +116,7 @@ impl<'a> Reader<'a> {
 
     pub fn read_text(&mut self, path: &Path, bytes: &[u8]) {
         let file: Arc<str> = path.display().to_string().into();
+        let Some(bytes) = self.whole(&file, bytes) else { return };
         let text: Arc<str> = String::from_utf8_lossy(bytes).into();
         self.diagnostics.add_source(&file, text.clone());
         if let Some(zero) = bytes.iter().position(|b| *b == 0) {
@@ -146,6 +147,27 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The file, unless it has too many lines: then the rest is not even looked at.
+    fn whole<'b>(&mut self, file: &Arc<str>, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let room = MOST_LINES.saturating_sub(self.lines);
+        let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+        let Some(end) = ends.nth(room) else { return Some(bytes) };
+        self.diagnostics.add_source(file, String::from_utf8_lossy(&bytes[..end]).into());
+        let number = u32::try_from(room + 1).unwrap_or(u32::MAX);
+        self.too_large(&Spot { file, number, section: "" });
+        None
+    }
+
+    fn too_large(&mut self, spot: &Spot<'_>) {
+        let finding = Diagnostic::error("too-large", &spot.at(0, 0), "too many lines or characters");
+        self.refuse(
+            finding.expected(format!(
+                "at most {MOST_LINES} lines and {MOST_CHARACTERS} characters in all files"
+            )),
+        );
+        self.exhausted = true;
+    }
+
     /// HAProxy takes it for a file that was cut off.
     fn no_line_feed(&mut self, file: &Arc<str>, number: u32, text: &str) {
         let width = text.rsplit('\n').next().unwrap_or("").chars().count();
@@ -159,9 +181,12 @@ impl<'a> Reader<'a> {
 
     fn line(&mut self, file: &Arc<str>, number: u32, line: &str, conditions: &mut Vec<Condition>) {
         self.lines += 1;
-        let section = self.sections.last().map_or(String::new(), |section| {
-            section.head.parameter().unwrap_or(&section.head.words[0]).text.clone()
-        });
+        let section = match self.sections.last() {
+            Some(section) if line.contains(".SECTION") => {
+                section.head.parameter().unwrap_or(&section.head.words[0]).text.clone()
+            }
+            _ => String::new(),
+        };
         let spot = Spot { file, number, section: &section };
         if line.len() > LINE_BYTES {
             let finding =
@@ -170,12 +195,7 @@ impl<'a> Reader<'a> {
             return;
         }
         if self.lines > MOST_LINES || self.characters > MOST_CHARACTERS {
-            let finding = Diagnostic::error("too-large", &spot.at(0, 0), "too many lines or characters");
-            self.refuse(finding.expected(format!(
-                "at most {MOST_LINES} lines and {MOST_CHARACTERS} characters in all files"
-            )));
-            self.exhausted = true;
-            return;
+            return self.too_large(&spot);
         }
         let words = match words::cut(line, &spot, &self.variables) {
             Ok(words) if words.is_empty() => return,

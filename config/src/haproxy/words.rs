@@ -64,7 +64,9 @@ impl Spot<'_> {
 /// # Errors
 /// What HAProxy does not start with: an open quote, an invalid escape or variable, too many words.
 pub(super) fn cut(line: &str, spot: &Spot<'_>, variables: &Variables) -> Result<Vec<Word>, Box<Diagnostic>> {
-    let chars: Vec<char> = line.chars().collect();
+    // Most lines have nothing but words and blanks.
+    let is_plain = line.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'"' | b'\'' | b'\\' | b'#'));
+    let chars: Vec<char> = if is_plain { Vec::new() } else { line.chars().collect() };
     let mut cutter = Cutter {
         chars: &chars,
         next: 0,
@@ -76,7 +78,11 @@ pub(super) fn cut(line: &str, spot: &Spot<'_>, variables: &Variables) -> Result<
         grown: 0,
         words: Vec::new(),
     };
-    cutter.run()?;
+    if is_plain {
+        cutter.split(line)?
+    } else {
+        cutter.run()?
+    }
     Ok(cutter.words)
 }
 
@@ -93,7 +99,27 @@ struct Cutter<'a> {
     words: Vec<Word>,
 }
 
+/// As HAProxy sees it.
+fn is_blank(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\u{b}'
+}
+
 impl Cutter<'_> {
+    /// A line of octets that all stand for themselves.
+    fn split(&mut self, line: &str) -> Result<(), Box<Diagnostic>> {
+        let mut from = 0;
+        for part in line.split(is_blank) {
+            self.next = from + part.len();
+            if !part.is_empty() {
+                self.begun = Some(from);
+                self.word.push_str(part);
+                self.end()?;
+            }
+            from = self.next + 1;
+        }
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<(), Box<Diagnostic>> {
         let mut quote: Option<(char, usize)> = None;
         while let Some(&c) = self.chars.get(self.next) {
@@ -112,7 +138,7 @@ impl Cutter<'_> {
                 }
                 ('\\', None | Some('"')) => self.escape()?,
                 ('$', Some('"')) => self.variable()?,
-                (c, None) if c.is_ascii_whitespace() || c == '\u{b}' => {
+                (c, None) if is_blank(c) => {
                     self.end()?;
                     self.next += 1;
                 }
