@@ -31,12 +31,15 @@ async fn is_served(bench: &Bench) {
     assert_eq!(&answer, b"ping");
 }
 
-/// KiB that this process alone has written to. Its proportional set size would also move when another process
-/// of the same program ends.
+/// KiB of memory that belongs to this process and to no file, also when it is swapped out. Pages of the program's file
+/// come and go with other processes of the same program, and with the disk.
 fn own_memory() -> u64 {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    let kib = |name: &str| -> u64 {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    kib("Anonymous:") + kib("Swap:")
 }
 
 #[test]
@@ -71,14 +74,20 @@ async fn five_thousand_silent_clients() {
     let at = bench.forward.status()[1].bind[0];
     is_served(&bench).await;
 
+    let stand = || bench.forward.status()[1].backends.iter().map(|b| b.sessions).sum::<u64>();
     let mut clients = Vec::with_capacity(crowd);
-    let before = own_memory();
-    for _ in 0..crowd {
+    // What is needed once, however many come, is there when the first of them stand.
+    let first = crowd / 10;
+    for _ in 0..first {
         clients.push(std::net::TcpStream::connect(at).unwrap());
     }
-    let stand = || bench.forward.status()[1].backends.iter().map(|b| b.sessions).sum::<u64>();
+    until("the first of them stand", || stand() == first as u64).await;
+    let before = own_memory();
+    for _ in first..crowd {
+        clients.push(std::net::TcpStream::connect(at).unwrap());
+    }
     until("all of them stand", || stand() == crowd as u64).await;
-    let bytes = own_memory().saturating_sub(before) * 1024 / crowd as u64;
+    let bytes = own_memory().saturating_sub(before) * 1024 / (crowd - first) as u64;
     assert!(bytes <= 307, "{bytes} bytes for each session");
     let started = Instant::now();
     for _ in 0..20 {
@@ -86,6 +95,51 @@ async fn five_thousand_silent_clients() {
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert_eq!(stand(), crowd as u64);
+}
+
+/// A client of its own for each address of 127.0.0.0/8.
+async fn from(last: u32, to: std::net::SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((std::net::Ipv4Addr::from_bits(0x7f01_0000 + last), 0).into()).unwrap();
+    soon("connect", socket.connect(to)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_of_clients_fills_the_table_of_persistence_and_no_more() {
+    let room = u32::try_from(crate::forward::persistence::ENTRIES).unwrap();
+    let ((a, first), (b, second)) = (serve().await, serve().await);
+    echo(a);
+    echo(b);
+    let mut config = listener(vec![backend("a", first), backend("b", second)]);
+    let minute = Duration::from_secs(60);
+    config.policy.persistence = Some(Persistence { timeout: minute, ipv4_prefix: 32, ipv6_prefix: 128 });
+    config.max_sessions = 4 * room;
+    let bench = Bench::start(config).await;
+    let remembered = || bench.forward.running[0].service.kept.places().clients.remembered();
+
+    // They come and go.
+    for last in 0..3 * room {
+        let mut client = from(last, bench.address()).await;
+        client.write_all(b"x").await.unwrap();
+        soon("an answer", client.read_exact(&mut [0])).await.unwrap();
+        drop(client);
+        assert!(remembered() <= room as usize);
+    }
+    until("they have left", || bench.status().sessions == 0).await;
+    assert_eq!(remembered(), room as usize);
+
+    // They stay, more than there is room for: those that nobody remembers are served all the same.
+    let mut staying = Vec::new();
+    for last in 0..2 * room {
+        let mut client = from(0x1_0000 + last, bench.address()).await;
+        client.write_all(b"x").await.unwrap();
+        soon("an answer", client.read_exact(&mut [0])).await.unwrap();
+        staying.push(client);
+    }
+    assert_eq!((bench.status().sessions, remembered()), (u64::from(2 * room), room as usize));
+    drop(staying);
+    until("all have left", || bench.status().sessions == 0).await;
+    assert_eq!(remembered(), room as usize);
 }
 
 #[test]
