@@ -2,7 +2,7 @@
 //! that fail, stops and kills. Whatever is done to one instance, the others notice nothing.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -505,6 +505,46 @@ fn listeners_come_and_go() {
         lb1.take_on(&written.toml(), 1)?;
         wait_until("nobody listens", SOON, || hello().is_err())?;
         ensure(lb1.state("v1") == "active" && lb1.holds(&vip(1)), || "the address moved".into())
+    });
+}
+
+/// A daemon that only forwards has an engine that rests; a reload with an instance wakes it.
+#[test]
+fn the_first_instance_comes_with_a_reload() {
+    in_lab(|lab| {
+        let (capture, written) = (Capture::start(lab), Written::numbered(1, 150));
+        let own = format!("{}:7000", lab.lb1.ipv4());
+        let backend = lab.lb1.inside(|| TcpListener::bind("127.0.0.1:9000")).expect("a free port");
+        std::thread::spawn(move || {
+            for mut session in backend.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut byte = [0];
+                    while session.read_exact(&mut byte).is_ok() && session.write_all(&byte).is_ok() {}
+                });
+            }
+        });
+        let answers =
+            |session: &mut TcpStream| session.write_all(b"?").is_ok() && session.read_exact(&mut [0]).is_ok();
+        let mut lb1 = Node::start(&lab.lb1, &listener(&own));
+        let target: SocketAddr = own.parse().expect("an address");
+        let connect = || lab.client.inside(|| TcpStream::connect_timeout(&target, Duration::from_secs(5)));
+        let mut session = wait_for("the listener is there", SOON, || connect().ok())?;
+        session.set_read_timeout(Some(SOON)).map_err(|error| error.to_string())?;
+        ensure(answers(&mut session), || "no answer before the reload".into())?;
+        ensure(adverts(&capture, &lab.lb1, 51, Stamp::ZERO).is_empty(), || "it advertises already".into())?;
+
+        for round in 0..2 {
+            let changed = now();
+            lb1.take_on(&(written.toml() + &listener(&own)), round)?;
+            lb1.becomes("v1", "active")?;
+            lb1.gets(&vip(1))?;
+            wait_until("it advertises", SOON, || !adverts(&capture, &lab.lb1, 51, changed).is_empty())?;
+            ensure(answers(&mut session), || "the session of before is gone".into())?;
+            lb1.take_on(&listener(&own), round + 1)?;
+            wait_until("the address goes", SOON, || !lb1.holds(&vip(1)))?;
+            ensure(answers(&mut session), || "the session of before is gone".into())?;
+        }
+        Ok(())
     });
 }
 
