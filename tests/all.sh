@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 # The real peers, and the tools that watch them.
 install_packages keepalived frr haproxy nginx libnginx-mod-stream etcd-server etcd-client \
     iproute2 nftables tcpdump procps curl openssl python3 util-linux systemd \
-    chromium python3-prometheus-client
+    chromium python3-prometheus-client postgresql redis-server dnsmasq-base
 
 if [ -z "${VIPD_CORPUS:-}" ]; then
     echo "tests: VIPD_CORPUS is not set: the tests over a folder of real configurations are left out"

@@ -12,9 +12,10 @@
 //!
 //! Needs root, or `unshare -Urn`, and the Debian packages keepalived, frr, iproute2, nftables
 //! and python3 (kubeadm's and etcd's tests also curl, openssl, nginx, etcd-server and etcd-client; the web page's
-//! also chromium, curl and python3-prometheus-client). A host that cannot run the tests fails them, unless `NETNS_TESTS=skip` is set.
+//! also chromium, curl and python3-prometheus-client; those of other servers also postgresql, redis-server and dnsmasq-base). A host that cannot run the tests fails them, unless `NETNS_TESTS=skip` is set.
 
 pub mod browser;
+pub mod certificates;
 pub mod craft;
 pub mod criteria;
 pub mod dump;
