@@ -14,6 +14,7 @@ mod failover;
 mod figures;
 mod flood;
 mod machine;
+mod probe;
 mod proxy;
 mod scale;
 
@@ -39,7 +40,7 @@ struct Options {
 type Measurement = fn(usize) -> Section;
 
 /// In the order of the output.
-const MEASUREMENTS: [(&str, Measurement); 7] = [
+const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("failover", failover::failover),
     ("announce", failover::announcements),
     ("load", busy::measure),
@@ -47,6 +48,7 @@ const MEASUREMENTS: [(&str, Measurement); 7] = [
     ("flood", flood::measure),
     ("scale", scale::measure),
     ("forwarder", proxy::measure),
+    ("probe", probe::measure),
 ];
 
 const BOTH: [Kind; 2] = [Kind::Vipd, Kind::Keepalived];
