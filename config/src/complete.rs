@@ -79,7 +79,8 @@ pub(crate) fn complete(
     let trackers = trackers::Rules::new(&model);
     let checks: Vec<Check> = model.checks.into_iter().map(check).collect();
     let mut instances = Vec::new();
-    for instance in model.instances {
+    for mut instance in model.instances {
+        instance.lease = instance.lease.or_else(|| model.lease.clone());
         instances.extend(complete_instance(instance, &trackers, diagnostics));
     }
     let groups = std::mem::take(&mut model.sync_groups);
@@ -286,6 +287,7 @@ fn complete_instance(
     let (interface, vrid, transport) = (interface?, vrid?, transport?);
     let (addresses, excluded) = addresses(&mut meant, family, version, strict, &interface, diagnostics);
     let timer_expired_backup = validate::timer_expired_backup(&meant, preempt, diagnostics);
+    let lease = validate::lease(&meant, advert_interval, diagnostics);
     let own = Some(interface.as_str()).filter(|interface| !interface.is_empty());
     let tracked = trackers.of_instance(&meant, owner, own, diagnostics);
     let mut gratuitous_arp = meant.gratuitous_arp;
@@ -345,6 +347,7 @@ fn complete_instance(
         hmac,
         smtp_alert: meant.smtp_alert,
         receive_buffer: meant.receive_buffer,
+        lease,
     })
 }
 

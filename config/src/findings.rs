@@ -72,6 +72,7 @@ const SECTIONS: &[Section] = &[
                 "`preempt_delay` beside `state MASTER`, `nopreempt` or strict mode is cleared",
             ),
             ("strict-mode", "not allowed in strict mode"),
+            ("lease-too-short", "a lease that ends before the next advert renews it"),
             ("timer-expired-with-preempt", "`timer_expired_backup` needs `nopreempt`"),
             ("too-many-addresses", "more addresses than an advert carries"),
             ("version-for-ipv6", "version 2 carries no IPv6"),

@@ -11,7 +11,7 @@ pub use crate::diagnostic::Located;
 use crate::diagnostic::Location;
 use crate::ready::{
     AnnouncementGroup, Announcements, BackendPolicy, Balance, Bfd, Dial, Discovery, Effect, Engine,
-    ExtraAnnouncements, Fifo, Firewall, Forwarder, HealthPage, Hmac, Keepalive, LinkDelay, Notify,
+    ExtraAnnouncements, Fifo, Firewall, Forwarder, HealthPage, Hmac, Keepalive, Lease, LinkDelay, Notify,
     OldUnicastChecksum, Pace, Policy, Probe, Process, Route, Rule, UnicastPeer, Version, VirtualAddress,
     Vmac,
 };
@@ -37,6 +37,8 @@ pub struct Model {
     pub log_unknown_vrids: Option<Located<bool>>,
     /// Wait before the start.
     pub startup_delay: Option<Located<Duration>>,
+    /// Of instances that say nothing of it.
+    pub lease: Option<Located<Lease>>,
     /// Checks that were refused and reported: naming one is no further mistake.
     pub refused_checks: Vec<String>,
     /// Probes and scripts.
@@ -275,6 +277,8 @@ pub struct Instance {
     pub smtp_alert: bool,
     /// SO_RCVBUF.
     pub receive_buffer: Option<u32>,
+    /// How long its addresses answer without being renewed.
+    pub lease: Option<Located<Lease>>,
 }
 
 impl Instance {
@@ -327,6 +331,7 @@ impl Instance {
             old_unicast_checksum: OldUnicastChecksum::Detect,
             smtp_alert: false,
             receive_buffer: None,
+            lease: None,
         }
     }
 }

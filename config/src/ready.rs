@@ -346,6 +346,21 @@ pub struct Instance {
     /// SO_RCVBUF of its socket.
     #[serde(skip_serializing_if = "is_default")]
     pub receive_buffer: Option<u32>,
+    /// How long its addresses answer when nobody renews that.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lease: Lease,
+}
+
+/// How long virtual addresses answer after the engine has said so last: a host that hangs falls silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Lease {
+    /// A little less than the shortest Active_Down_Interval that a peer may have.
+    #[default]
+    Auto,
+    /// For ever.
+    Off,
+    /// So long; longer than the advert interval.
+    For(Duration),
 }
 
 /// keepalived up to 1.3.6 summed version 3 unicast adverts with the multicast address.

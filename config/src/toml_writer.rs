@@ -10,8 +10,8 @@ use crate::complete::{self, CONTROL_SOCKET};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::ready::{
     Announcements, Authentication, Bfd, Command, Config, Effect, Family, Fifo, Hmac, HmacMode, Instance,
-    Notify, OldUnicastChecksum, TrackBfd, TrackCheck, TrackInterface, Transport, UnicastPeer, User, Version,
-    VirtualAddress,
+    Lease, Notify, OldUnicastChecksum, TrackBfd, TrackCheck, TrackInterface, Transport, UnicastPeer, User,
+    Version, VirtualAddress,
 };
 use crate::time::shown;
 use crate::users::Users;
@@ -240,6 +240,11 @@ fn habits(text: &mut String, instance: &Instance) {
     flag(text, "mail", instance.smtp_alert, false);
     flag(text, "track_source", instance.track_source, false);
     optional(text, "timer_expired_backup", instance.timer_expired_backup);
+    match instance.lease {
+        Lease::Auto => {}
+        Lease::Off => line(text, "lease", "\"off\""),
+        Lease::For(time) => line(text, "lease", &quoted(&shown(time))),
+    }
     flag(text, "skip_address_check", instance.skip_address_check, false);
     flag(text, "owner_ignores_adverts", instance.owner_ignores_adverts, instance.strict && owner);
     optional(text, "receive_buffer", instance.receive_buffer);

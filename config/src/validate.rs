@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Located, Location};
 use crate::model::{self, FirstState, Model};
-use crate::ready::{Authentication, Config, Family, Instance, Probe, Transport, Version};
+use crate::ready::{Authentication, Config, Family, Instance, Lease, Probe, Transport, Version};
+use crate::time;
 
 mod ruled;
 
@@ -229,6 +231,27 @@ pub(crate) fn timer_expired_backup(
         return None;
     }
     Some(priority.value)
+}
+
+pub(crate) fn lease(
+    meant: &model::Instance,
+    advert_interval: Duration,
+    diagnostics: &mut Diagnostics,
+) -> Lease {
+    let Some(lease) = &meant.lease else { return Lease::Auto };
+    if let Lease::For(time) = lease.value
+        && time <= advert_interval
+    {
+        let message = format!(
+            "a lease of {} ends before the next advert of instance {}, which renews it",
+            time::shown(time),
+            meant.name.value
+        );
+        let finding = Diagnostic::error("lease-too-short", &lease.at, message)
+            .expected(format!("more than {}", time::shown(advert_interval)));
+        diagnostics.push(finding.help("`auto` follows the advert interval"));
+    }
+    lease.value
 }
 
 pub(crate) fn address_count(

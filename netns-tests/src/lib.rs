@@ -14,6 +14,7 @@
 //! and python3 (kubeadm's and etcd's tests also curl, openssl, nginx, etcd-server and etcd-client; the web page's
 //! also chromium, curl and python3-prometheus-client; those of other servers also postgresql, redis-server and dnsmasq-base). A host that cannot run the tests fails them, unless `NETNS_TESTS=skip` is set.
 
+pub mod answers;
 pub mod browser;
 pub mod certificates;
 pub mod craft;

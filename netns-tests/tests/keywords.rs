@@ -299,7 +299,9 @@ fn timer_expired_backup_asks_when_the_others_have_taken_over() {
         let host = &lab.lb1;
         // Ends after 3.004 s without adverts for priority 254, after 3.996 s for our own.
         let second = |text: String| text.replace("advert_int 0.1", "advert_int 1");
-        let text = second(instance("ASKS", 81, 1, "  nopreempt\n  timer_expired_backup 254"))
+        // With a lease both would ask.
+        let text = "global_defs {\n  vipd_lease off\n}\n".to_owned()
+            + &second(instance("ASKS", 81, 1, "  nopreempt\n  timer_expired_backup 254"))
             + &second(instance("NOT", 82, 1, "  nopreempt"));
         let mut peer = Peer::start_configured(Kind::Vipd, host, &text, "held-up");
         wait_until("both are active", SOON, || holds(host, 81) && holds(host, 82))?;

@@ -33,10 +33,11 @@ use crate::observe::control::{Addresses, Control, ControlError, ControlHandler, 
 use crate::observe::event::{Event, EventSender, Health, Kind};
 use crate::observe::explain;
 use crate::observe::history::History;
+use crate::observe::host;
 use crate::observe::keepalived::lines::Narrator;
 use crate::observe::log::keepalived::PARENT;
 use crate::observe::log::{self, Log};
-use crate::observe::status::{Dropped, SessionFilter, SessionStatus, Status};
+use crate::observe::status::{Dropped, SessionFilter, SessionStatus, Stalls, Status};
 
 /// Events that a slow reader may be behind before it loses the oldest.
 const BUS: usize = 4096;
@@ -352,6 +353,8 @@ impl Shared {
             dropped: Dropped { events: self.events.dropped(), log_lines: (self.dropped_lines)() },
             lateness: engine.lateness,
             discarded: engine.discarded,
+            lease: engine.lease,
+            stalls: Stalls { steal: host::steal(), ..engine.stalls },
         })
     }
 

@@ -10,6 +10,7 @@ mod commands;
 mod entries;
 mod farewell;
 mod groups;
+mod leases;
 mod machine;
 mod news;
 mod rest;
@@ -33,6 +34,7 @@ use tokio::task::LocalSet;
 use vrrp::{Datagram, DiscardReason, Input, Output, Priority, StateName, peek_vrid};
 
 use self::chores::{Chore, Farewell};
+use self::leases::Leases;
 use self::statics::Statics;
 use self::vmacs::Vmacs;
 use super::deadlines::Deadlines;
@@ -53,7 +55,7 @@ use crate::guard::ToGuard;
 use crate::hold::{Entry, Fact, Hold, HoldError, Monitor, Outcome};
 use crate::observe::event::{EventSender, Fault, Kind, Reason, State};
 use crate::observe::explain;
-use crate::observe::status::Histogram;
+use crate::observe::status::{Histogram, Stalls};
 use crate::observe::tally::Tally;
 
 /// Adverts read from one socket before timers get their turn.
@@ -237,10 +239,12 @@ struct Loop {
     /// Then everything that is not as it should be is tried again.
     mend_at: Option<Instant>,
     suspend: SuspendWatch,
+    stalls: Stalls,
     finished: mpsc::UnboundedSender<Done>,
     finished_work: Option<mpsc::UnboundedReceiver<Done>>,
     statics: Statics,
     vmacs: Vmacs,
+    leases: Leases,
     chores: mpsc::UnboundedSender<Chore>,
     finished_chores: Option<mpsc::UnboundedReceiver<Chore>>,
     farewell: Farewell,
@@ -260,8 +264,9 @@ impl Loop {
     ) -> Result<Self, StartError> {
         let options = config.engine.clone();
         // What it is refused the engine thread is refused too, and has said so.
-        let (hold, monitor) =
-            crate::hold::open_with(move || drop(realtime::apply(&options)), guard.clone()).await?;
+        let prepare = move || drop(realtime::apply(&options));
+        let (hold, monitor) = crate::hold::open_with(prepare.clone(), guard.clone()).await?;
+        let leases = Leases::start(config, prepare, &events);
         let (finished, finished_work) = mpsc::unbounded_channel();
         let (chores, finished_chores) = mpsc::unbounded_channel();
         let mut this = Self {
@@ -291,10 +296,12 @@ impl Loop {
             reading_paused: None,
             mend_at: None,
             suspend: SuspendWatch::start(),
+            stalls: Stalls::default(),
             finished,
             finished_work: Some(finished_work),
             statics: Statics::default(),
             vmacs: Vmacs::default(),
+            leases,
             chores,
             finished_chores: Some(finished_chores),
             farewell: Farewell::default(),
@@ -362,10 +369,17 @@ impl Loop {
                     }
                     self.handle_timers();
                 }
-                fact = self.monitor.next() => self.handle_fact(&fact),
-                Some(done) = finished_work.recv() => self.handle_done(done),
+                fact = self.monitor.next() => {
+                    self.catch_up();
+                    self.handle_fact(&fact);
+                }
+                Some(done) = finished_work.recv() => {
+                    self.catch_up();
+                    self.handle_done(done);
+                }
                 Some(chore) = finished_chores.recv() => self.handle_chore(chore),
                 guard = poll.readable(), if reading => {
+                    self.catch_up();
                     if let Ok(mut guard) = guard {
                         let _ = guard.try_io(|_| match self.read_ready() {
                             true => Ok(()),
@@ -378,11 +392,14 @@ impl Loop {
                         self.handle_command(command);
                     }
                 }
-                command = commands.recv() => match command {
-                    Some(command) => self.handle_command(command),
-                    // Every handle is gone: the daemon is ending without having said so.
-                    None => self.stop(None),
-                },
+                command = commands.recv() => {
+                    self.catch_up();
+                    match command {
+                        Some(command) => self.handle_command(command),
+                        // Every handle is gone: the daemon is ending without having said so.
+                        None => self.stop(None),
+                    }
+                }
             }
         }
     }
@@ -396,6 +413,7 @@ impl Loop {
             self.mend_at,
             self.stop_by,
             self.link_delays.poll_timeout(),
+            self.leases.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -428,6 +446,7 @@ impl Loop {
         if let Some((first, _)) = first {
             self.send_together(first);
         }
+        self.renew_leases();
         if self.announcer.poll_timeout().is_some_and(|at| at <= now) {
             self.announcer.handle_timeout(now);
         }
@@ -454,15 +473,31 @@ impl Loop {
     /// After a sleep of the machine no timer is late, and nothing that was known is still true.
     fn handle_sleep(&mut self) {
         let slept = self.suspend.slept_since();
+        self.stalls.slept += slept;
         if slept < SHORTEST_DOWN {
             return;
         }
         for id in self.ids() {
             let Some(instance) = self.instances[id].as_mut() else { continue };
-            if slept > instance.router.active_down_interval() {
+            if slept > instance.longest_lateness() {
                 instance.lateness = slept;
+                self.note_stall(slept);
                 self.feed(id, Input::Resurrected);
             }
+        }
+    }
+
+    fn note_stall(&mut self, lateness: Duration) {
+        self.stalls.resurrected += 1;
+        self.stalls.longest = self.stalls.longest.max(lateness);
+    }
+
+    /// Woken up for something else, and late all the same: who was stopped acts on its timers before it does anything
+    /// that it had in hand.
+    fn catch_up(&mut self) {
+        let late = |deadline: Instant| Instant::now() > deadline + SHORTEST_DOWN;
+        if self.deadlines.first().is_some_and(late) {
+            self.handle_timers();
         }
     }
 
@@ -493,6 +528,9 @@ impl Loop {
         instance.lateness = lateness;
         // An Active may have been replaced meanwhile; a Backup may have missed adverts that nobody kept for it.
         let asleep = lateness > instance.longest_lateness();
+        if asleep {
+            self.note_stall(lateness);
+        }
         self.feed_at(now.max(deadline), id, if asleep { Input::Resurrected } else { Input::Timeout });
     }
 

@@ -17,6 +17,7 @@ use vrrp::{
 
 use super::BfdVerdict;
 use super::entries::HeldEntry;
+use super::lease::Terms;
 use super::link_delay::LinkDelays;
 use super::priority::{self, Object, Standing, Tracked};
 use super::socket::Carrier;
@@ -28,6 +29,8 @@ use crate::observe::status::{AddressStatus, Counters, InstanceStatus, Peer, Runt
 
 /// Priority of the address owner.
 const OWNER: u8 = 255;
+/// Of a Backup that is no owner.
+const LARGEST_BACKUP: u8 = 254;
 
 /// Work on the addresses of one instance; done one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +113,14 @@ pub struct Instance {
     pub lower_priority_told: Option<Instant>,
     /// When news of each kind were last told.
     pub advert_news_told: [Option<Instant>; AdvertNews::COUNT],
+    /// How long its addresses answer; `None`: for ever.
+    pub terms: Option<Terms>,
+    /// When its last advert went out.
+    pub advertised: Option<Instant>,
+    /// Seconds that its addresses were given last; `None`: for ever.
+    pub lifetime: Option<u32>,
+    /// They are given more then.
+    pub renew_at: Instant,
     /// No longer configured; forgotten when the last address is off.
     pub retired: bool,
     /// What the guard has, while this is active.
@@ -200,6 +211,10 @@ impl Instance {
             missing: Vec::new(),
             lower_priority_told: None,
             advert_news_told: [None; AdvertNews::COUNT],
+            terms: Terms::of(&config),
+            advertised: None,
+            lifetime: None,
+            renew_at: now,
             retired: false,
             left_behind: None,
             identification: 0,
@@ -211,6 +226,7 @@ impl Instance {
     /// Runs with another configuration from now on; the state stays.
     pub fn reconfigure(&mut self, config: Arc<ready::Instance>) {
         self.config = config;
+        self.terms = Terms::of(&self.config);
         self.ladder = ladder(&self.config, self.source);
         let (protection, error) = protection(&self.config);
         self.protection.change(protection);
@@ -426,10 +442,12 @@ impl Instance {
     }
 
     /// A timer that fires later than this means that others may have taken over meanwhile. With `timer_expired_backup` an
-    /// Active asks whether a Backup of that priority would have, counted from its last advert.
+    /// Active asks whether a Backup of that priority would have, counted from its last advert; with a lease, whether any
+    /// would have: its addresses have fallen silent by then, and must not answer beside another's.
     pub fn longest_lateness(&self) -> Duration {
         let own = self.router.active_down_interval();
-        match self.config.timer_expired_backup {
+        let leased = self.terms.filter(Terms::covers).map(|_| LARGEST_BACKUP);
+        match leased.or(self.config.timer_expired_backup) {
             Some(priority) if self.is_active() => {
                 let (version, interval) = (self.ladder.version, self.ladder.adver_interval);
                 let adverts = self.config.down_timer_adverts;
@@ -582,6 +600,7 @@ impl Instance {
             source: self.source,
             advert_interval: self.config.advert_interval,
             active_down_interval,
+            lease: self.terms.map(|terms| terms.term.length()),
             addresses: self
                 .holds()
                 .map(|address| AddressStatus {

@@ -10,7 +10,7 @@ use config::ready::Config;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check::Verdict;
-use crate::observe::status::{GroupStatus, Histogram, InstanceStatus};
+use crate::observe::status::{GroupStatus, Histogram, InstanceStatus, LeaseStatus, Stalls};
 use crate::observe::tally::Tally;
 
 pub mod bfd;
@@ -21,6 +21,7 @@ mod entries;
 mod filter;
 mod igmp;
 mod instance;
+mod lease;
 mod link_delay;
 pub mod matching;
 pub mod priority;
@@ -90,6 +91,10 @@ pub struct EngineStatus {
     pub lateness: Histogram,
     /// Adverts that belong to no instance, by reason.
     pub discarded: Tally,
+    /// How addresses fall silent when this thread hangs.
+    pub lease: Option<LeaseStatus>,
+    /// When this thread did not run; without `steal`.
+    pub stalls: Stalls,
 }
 
 /// The way to a running engine. Cheap to clone.

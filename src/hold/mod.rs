@@ -11,6 +11,7 @@ mod device;
 mod entry;
 mod error;
 mod firewall;
+pub mod lease;
 mod links;
 mod news;
 mod nft;
@@ -149,7 +150,17 @@ impl Hold {
     ///
     /// Gives the failures, by position. An address that is there already is none.
     pub async fn add(&self, addresses: &[VirtualAddress]) -> Vec<(usize, HoldError)> {
-        let failures = self.change(Change::Add, addresses).await;
+        self.add_for(addresses, None).await
+    }
+
+    /// As [`Hold::add`]; they vanish after `lifetime` seconds, `None`: never. One that is there already keeps its
+    /// lifetime.
+    pub async fn add_for(
+        &self,
+        addresses: &[VirtualAddress],
+        lifetime: Option<u32>,
+    ) -> Vec<(usize, HoldError)> {
+        let failures = self.change(Change::Add, addresses, lifetime).await;
         failures.into_iter().map(|(i, cause)| (i, failure(Change::Add, &addresses[i], cause))).collect()
     }
 
@@ -158,7 +169,7 @@ impl Hold {
     /// Gives the failures, by position. An address or an interface that is not there is none. Only the
     /// prefix length that is asked for is removed.
     pub async fn remove(&self, addresses: &[VirtualAddress]) -> Vec<(usize, HoldError)> {
-        let failures = self.change(Change::Remove, addresses).await;
+        let failures = self.change(Change::Remove, addresses, None).await;
         failures.into_iter().map(|(i, cause)| (i, failure(Change::Remove, &addresses[i], cause))).collect()
     }
 
@@ -172,7 +183,24 @@ impl Hold {
         self.links().by_index(ifindex).is_some_and(|link| link.address(address).is_some())
     }
 
-    async fn change(&self, change: Change, addresses: &[VirtualAddress]) -> Vec<(usize, io::Error)> {
+    /// Lets addresses live for so many seconds from now; `None`: for ever. What cannot be done shows when they vanish.
+    pub async fn renew(&self, addresses: &[(VirtualAddress, Option<u32>)]) {
+        let mut under_way = Vec::with_capacity(addresses.len());
+        for (wanted, lifetime) in addresses {
+            let Some(index) = self.shared.index(wanted, Change::Add) else { continue };
+            under_way.extend(self.handle.clone().request(request::renew(index, wanted, *lifetime)));
+        }
+        for answers in under_way {
+            let _ = acknowledged(Change::Add, answers).await;
+        }
+    }
+
+    async fn change(
+        &self,
+        change: Change,
+        addresses: &[VirtualAddress],
+        lifetime: Option<u32>,
+    ) -> Vec<(usize, io::Error)> {
         // What happened before must not be taken for a consequence of what is asked now.
         self.shared.read_news();
         let mut failures = Vec::new();
@@ -185,7 +213,7 @@ impl Hold {
                 continue;
             };
             let request = match change {
-                Change::Add => request::add(index, wanted),
+                Change::Add => request::add(index, wanted, lifetime),
                 Change::Remove => request::remove(index, wanted),
             };
             if change == Change::Add && !self.has_address(index, wanted.address) {

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use config::ready::VirtualAddress;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
@@ -15,7 +17,26 @@ const PROTOCOL: AddressProtocol = AddressProtocol::Other(18);
 const FOREVER: u32 = u32::MAX;
 
 /// Adds the address; EEXIST if it is there.
-pub(super) fn add(index: u32, wanted: &VirtualAddress) -> NetlinkMessage<RouteNetlinkMessage> {
+pub(super) fn add(
+    index: u32,
+    wanted: &VirtualAddress,
+    lifetime: Option<u32>,
+) -> NetlinkMessage<RouteNetlinkMessage> {
+    let message = described(index, wanted, lifetime, false);
+    finish(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Gives an address that is there another lifetime, and changes nothing else of it.
+pub(super) fn renew(
+    index: u32,
+    wanted: &VirtualAddress,
+    lifetime: Option<u32>,
+) -> NetlinkMessage<RouteNetlinkMessage> {
+    finish(RouteNetlinkMessage::NewAddress(described(index, wanted, lifetime, true)), NLM_F_REPLACE)
+}
+
+/// `lifetime`: seconds, at least 1; `None`: for ever.
+fn described(index: u32, wanted: &VirtualAddress, lifetime: Option<u32>, is_renewal: bool) -> AddressMessage {
     let mut message = base(index, wanted);
     message.header.scope = wanted.scope.into();
     if let (IpAddr::V4(_), Some(broadcast)) = (wanted.address, wanted.broadcast) {
@@ -34,14 +55,16 @@ pub(super) fn add(index: u32, wanted: &VirtualAddress) -> NetlinkMessage<RouteNe
     if !flags.is_empty() {
         message.attributes.push(AddressAttribute::Flags(flags));
     }
-    if let Some(preferred) = wanted.preferred_lifetime {
+    // Without the attribute a renewal would leave the lifetime of IPv4 as it is.
+    let valid = lifetime.unwrap_or(FOREVER);
+    if wanted.preferred_lifetime.is_some() || lifetime.is_some() || is_renewal {
         let mut lifetimes = CacheInfo::default();
-        lifetimes.ifa_preferred = preferred;
-        lifetimes.ifa_valid = FOREVER;
+        lifetimes.ifa_preferred = wanted.preferred_lifetime.unwrap_or(FOREVER).min(valid);
+        lifetimes.ifa_valid = valid;
         message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
     }
     message.attributes.push(AddressAttribute::Protocol(PROTOCOL));
-    finish(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    message
 }
 
 /// Removes the address; EADDRNOTAVAIL if it is not there.

@@ -145,6 +145,12 @@ pub(crate) fn lookup(set: &str, register: u32) -> Attributes {
     expression("lookup", &Attributes::default().text(1, set).be32(2, register))
 }
 
+/// Goes on unless the set has what is in a register.
+pub(crate) fn lookup_none(set: &str, register: u32) -> Attributes {
+    const INVERTED: u32 = 1;
+    expression("lookup", &Attributes::default().text(1, set).be32(2, register).be32(5, INVERTED))
+}
+
 /// The value that a map has for a register, in its place.
 pub(crate) fn translate(map: &str, register: u32) -> Attributes {
     expression("lookup", &Attributes::default().text(1, map).be32(2, register).be32(3, register))

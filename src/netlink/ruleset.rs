@@ -32,7 +32,7 @@ const COUNTER: u32 = 1;
 /// What the kernel gives an anonymous map its name by.
 const ANONYMOUS: &str = "__map%d";
 /// Elements in one request; a list of attributes has at most 64 KiB.
-const AT_A_TIME: usize = 512;
+pub(crate) const AT_A_TIME: usize = 512;
 /// The kernel takes 256 octets of user data with a rule, `nft` shows 128.
 const LONGEST_COMMENT: usize = 120;
 
@@ -359,7 +359,7 @@ fn element(key: &[u8], to: &To) -> Attributes {
 /// NFTNL_UDATA_RULE_COMMENT and NFTNL_UDATA_TABLE_COMMENT are 0: kind u8, length u8, text with its final zero.
 ///
 /// `nft` has no quotes in a comment.
-fn comment(text: &str) -> Vec<u8> {
+pub(crate) fn comment(text: &str) -> Vec<u8> {
     let text = text.replace('"', "'");
     let mut end = text.len().min(LONGEST_COMMENT);
     while !text.is_char_boundary(end) {

@@ -176,6 +176,53 @@ fn adverts(out: &mut Families<'_>, status: &Status) -> fmt::Result {
         "advert_lateness_max_seconds",
         "The latest that a timer fired",
         [([], status.lateness.max.as_secs_f64())],
+    )?;
+    stalls(out, status)
+}
+
+fn stalls(out: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let stalls = &status.stalls;
+    out.counters(
+        "resurrections",
+        "Times that an instance woke up so late that it let go and listened first",
+        [([], stalls.resurrected)],
+    )?;
+    out.gauges(
+        "resurrection_lateness_max_seconds",
+        "The latest that it woke up then",
+        [([], stalls.longest.as_secs_f64())],
+    )?;
+    out.gauges(
+        "host_suspended_seconds",
+        "How long the machine was suspended since the daemon started",
+        [([], stalls.slept.as_secs_f64())],
+    )?;
+    out.gauges(
+        "host_steal_seconds",
+        "How long the machine below this virtual one ran others instead of it, since it was started",
+        [([], stalls.steal.as_secs_f64())],
+    )?;
+    let leased = status.instances.iter().filter_map(|i| Some(([("instance", i.name.clone())], i.lease?)));
+    out.gauges(
+        "lease_seconds",
+        "The addresses of the instance fall silent so long after its last advert",
+        leased.map(|(labels, lease)| (labels, lease.as_secs_f64())),
+    )?;
+    let Some(lease) = &status.lease else { return Ok(()) };
+    out.gauges(
+        "lease_tables_work",
+        "1 if nf_tables silences addresses in time, 0 if their lifetime alone does",
+        [([], one_if(lease.tables))],
+    )?;
+    out.counters(
+        "lease_tables_remade",
+        "Times that the tables had been removed by others",
+        [([], lease.remade)],
+    )?;
+    out.counters(
+        "lease_lapsed",
+        "Times that addresses were silent for a moment because this host was late",
+        [([], lease.lapsed)],
     )
 }
 

@@ -5,6 +5,7 @@ pub mod control;
 pub mod event;
 pub mod explain;
 pub mod history;
+pub mod host;
 pub mod keepalived;
 pub mod log;
 pub mod metrics;

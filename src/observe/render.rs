@@ -9,7 +9,9 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use super::event::{Health, State};
-use super::status::{BfdStatus, CheckStatus, GroupStatus, GuardStatus, InstanceStatus, Status};
+use super::status::{
+    BfdStatus, CheckStatus, GroupStatus, GuardStatus, InstanceStatus, LeaseStatus, Stalls, Status,
+};
 use super::words::{ago, short};
 
 /// How it is shown.
@@ -37,6 +39,7 @@ pub fn render(status: &Status, now: SystemTime, style: Style) -> String {
         // A forwarder alone.
         (true, false) => {}
     }
+    page.lease(status);
     page.groups(&status.groups);
     page.checks(&status.checks);
     page.bfd(&status.bfd);
@@ -99,6 +102,19 @@ impl Page {
             self.line(&line);
             self.reasons(instance);
         }
+    }
+
+    /// When the addresses fall silent on a host that hangs.
+    fn lease(&mut self, status: &Status) {
+        let leases = || status.instances.iter().filter_map(|instance| instance.lease);
+        let (Some(least), Some(most)) = (leases().min(), leases().max()) else { return };
+        let time = if least == most { short(most) } else { format!("{} to {}", short(least), short(most)) };
+        let text = match status.lease.as_ref().is_some_and(|lease| lease.tables) {
+            true => format!("should this host hang, its addresses fall silent {time} after the last advert"),
+            false => "should this host hang, its addresses vanish when their lifetime ends".to_owned(),
+        };
+        self.line("");
+        self.line(&self.paint(&text, Tone::Faint));
     }
 
     /// As the instances, with members in place of addresses.
@@ -243,6 +259,8 @@ impl Page {
                 status.discarded.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
             lines.push(format!("adverts for none of the instances: {}", reasons.join(", ")));
         }
+        lines.extend(stalls(&status.stalls));
+        lines.extend(status.lease.as_ref().and_then(lease_trouble));
         if !lines.is_empty() {
             self.line("");
         }
@@ -332,6 +350,34 @@ fn health(health: Health) -> Cell {
 }
 
 /// Columns on a terminal, near enough for names.
+/// What kept this host from running; nothing when it was of no consequence.
+fn stalls(stalls: &Stalls) -> Option<String> {
+    let Stalls { resurrected, longest, slept, steal } = stalls;
+    (*resurrected > 0 || !slept.is_zero()).then(|| {
+        format!(
+            "this host stood still: let go and listened {resurrected} times, at most {} late; suspended for {}; \
+             {} taken by the machine below since the host is up",
+            short(*longest),
+            short(*slept),
+            short(*steal)
+        )
+    })
+}
+
+/// The lease, where it is not as it should be.
+fn lease_trouble(lease: &LeaseStatus) -> Option<String> {
+    match (&lease.trouble, lease.remade, lease.lapsed) {
+        (Some(trouble), ..) => {
+            Some(format!("should this host hang, addresses answer until their lifetime ends: {trouble}"))
+        }
+        (None, 0, 0) => None,
+        (None, remade, lapsed) => Some(format!(
+            "lease: its nftables tables were removed by others and made again {remade} times; addresses were \
+             silent {lapsed} times because this host was late"
+        )),
+    }
+}
+
 fn columns(text: &str) -> usize {
     text.chars().count()
 }

@@ -36,6 +36,7 @@ pub fn instance(name: &str) -> InstanceStatus {
         source: Some("10.0.0.1".parse().unwrap()),
         advert_interval: Duration::from_secs(1),
         active_down_interval: Duration::from_micros(3_609_375),
+        lease: Some(Duration::from_millis(2800)),
         addresses: vec![AddressStatus {
             address: "10.0.0.100/32".into(),
             interface: "eth0".into(),
@@ -159,6 +160,8 @@ pub fn status() -> Status {
         dropped: Dropped::default(),
         lateness,
         discarded: [("unknown_vrid", 9)].into(),
+        lease: Some(LeaseStatus { tables: true, ..LeaseStatus::default() }),
+        stalls: Stalls::default(),
     }
 }
 

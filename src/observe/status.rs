@@ -54,6 +54,38 @@ pub struct Status {
     pub lateness: Histogram,
     /// Adverts for no instance of ours, by reason.
     pub discarded: Tally,
+    /// What makes addresses fall silent on a host that hangs; `None`: nothing is asked to.
+    #[serde(default)]
+    pub lease: Option<LeaseStatus>,
+    /// When this host did not run.
+    #[serde(default)]
+    pub stalls: Stalls,
+}
+
+/// How addresses fall silent on a host that hangs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// By the tables of nf_tables; else by the lifetime of the addresses alone.
+    pub tables: bool,
+    /// Why not by the tables.
+    pub trouble: Option<String>,
+    /// Times that somebody had removed the tables, and they were made again.
+    pub remade: u64,
+    /// Times that addresses were silent for a moment, because this host was late.
+    pub lapsed: u64,
+}
+
+/// Times that this host, or the daemon on it, did not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalls {
+    /// Times that an instance woke up so late that another may have taken over: it listened first.
+    pub resurrected: u64,
+    /// The latest of them.
+    pub longest: Duration,
+    /// How long the machine was suspended since the daemon started.
+    pub slept: Duration,
+    /// How long the machine that this virtual one runs on gave its processors to others, since it was started.
+    pub steal: Duration,
 }
 
 /// The parent process.
@@ -116,6 +148,9 @@ pub struct InstanceStatus {
     pub advert_interval: Duration,
     /// Silence after which this host takes over.
     pub active_down_interval: Duration,
+    /// Its addresses fall silent so long after its last advert; `None`: never.
+    #[serde(default)]
+    pub lease: Option<Duration>,
     /// Addresses and whether they are here.
     pub addresses: Vec<AddressStatus>,
     /// Routes, then rules, and whether they are here.

@@ -84,6 +84,10 @@ const fn block(name: &'static str, status: Status, inside: Context) -> Keyword {
     Keyword { name, status, block: Some(inside) }
 }
 
+/// Not a word of keepalived's, which warns of it and goes on.
+const OUR_LEASE: Status = Differs(
+    "vipd's own: how long a virtual address answers when nobody renews that; `auto` (default), `off`, or seconds",
+);
 const NO_SNMP: Status = Later("there is no SNMP; use the metrics");
 const NO_DBUS: Status = Later("there is no D-Bus; use the control socket");
 const NO_IPTABLES: Status = Instead("the nftables table does the work of iptables and its sets");
@@ -295,6 +299,7 @@ const GLOBAL: &[Keyword] = &[
     word("vrrp_strict", Meaning),
     word("v3_checksum_as_v2", Meaning),
     word("vrrp_startup_delay", Meaning),
+    word("vipd_lease", OUR_LEASE),
     word("vrrp_delay_after_boot", Meaning),
     word("log_unknown_vrids", Meaning),
     word("vrrp_notify_priority_changes", Meaning),
@@ -433,6 +438,7 @@ const INSTANCE: &[Keyword] = &[
     word("nopreempt", Meaning),
     word("preempt_delay", Meaning),
     word("timer_expired_backup", Meaning),
+    word("vipd_lease", OUR_LEASE),
     word("thread_timer_expired", Meaning),
     word("down_timer_adverts", Meaning),
     word("accept", Meaning),

@@ -125,6 +125,7 @@ impl Door<'_> {
         instance.smtp_alert = self.on(table, "mail");
         instance.track_source = self.on(table, "track_source");
         instance.timer_expired_backup = self.integer(table, "timer_expired_backup", 1..=254);
+        instance.lease = self.lease(table);
         instance.skip_address_check = self.on(table, "skip_address_check");
         instance.owner_ignores_adverts = self.boolean(table, "owner_ignores_adverts").map(|on| on.value);
         instance.receive_buffer =

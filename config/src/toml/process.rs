@@ -8,11 +8,13 @@ use toml::de::DeValue;
 
 use crate::complete::SMTP_PORT;
 use crate::diagnostic::{Diagnostic, Located, Location};
-use crate::ready::DynamicInterfaces;
+use crate::ready::{DynamicInterfaces, Lease};
 
 use super::table::{ANY_TIME, SOME_TIME, Table};
 use super::{Door, once};
 
+/// A shorter one ends whenever the host is busy for a moment.
+const LEASE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(86_400);
 const MOST_BUFFER: i64 = i32::MAX as i64;
 /// RLIMIT_RTTIME counts microseconds.
 const REALTIME_LIMIT: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(1 << 32);
@@ -27,6 +29,8 @@ impl Door<'_> {
         once(&mut self.model.log_unknown_vrids, log, "engine.log_unknown_vrids", self.diagnostics);
         let delay = self.duration(&mut engine, "startup_delay", ANY_TIME);
         once(&mut self.model.startup_delay, delay, "engine.startup_delay", self.diagnostics);
+        let lease = self.lease(&mut engine);
+        once(&mut self.model.lease, lease, "engine.lease", self.diagnostics);
         let delay = self.duration(&mut engine, "delay_after_boot", ANY_TIME);
         if let Some(delay) = self.fresh("engine.delay_after_boot", delay) {
             self.model.engine.delay_after_boot = delay;
@@ -60,6 +64,19 @@ impl Door<'_> {
             self.model.engine.cpus = cpus;
         }
         self.finish(engine);
+    }
+
+    /// `"auto"`, `"off"` or a time.
+    pub(super) fn lease(&mut self, table: &mut Table<'_>) -> Option<Located<Lease>> {
+        let value = table.get("lease")?;
+        match value.get_ref().as_str() {
+            Some("auto") => self.as_text(value, "\"auto\"").map(|word| Located::new(Lease::Auto, word.at)),
+            Some("off") => self.as_text(value, "\"off\"").map(|word| Located::new(Lease::Off, word.at)),
+            _ => {
+                let time = self.as_duration(value, LEASE)?;
+                Some(Located::new(Lease::For(time.value), time.at))
+            }
+        }
     }
 
     /// A value, unless another file has set it.

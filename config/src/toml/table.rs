@@ -80,7 +80,7 @@ impl<'d> Table<'d> {
         Self { entries, at, asked: Vec::new() }
     }
 
-    fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
         self.asked.push(key);
         self.entries.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }

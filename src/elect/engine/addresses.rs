@@ -43,6 +43,10 @@ impl Loop {
                 work => work,
             };
             let entries = self.entries_of(id, &work);
+            let lifetime = match &work {
+                AddressWork::Add | AddressWork::Restore(_) => self.new_lifetime(id),
+                _ => None,
+            };
             let silenced = self.silenced(id, &addresses);
             // A reload may have let them answer.
             let was_silent = self.instances[id].as_ref().is_some_and(|instance| instance.silent);
@@ -66,7 +70,7 @@ impl Loop {
                 }
                 // Routes may need the addresses: they come after them and go before them.
                 let (failures, outcomes) = if adds {
-                    join(hold.add(&addresses), hold.put(&entries)).await
+                    join(hold.add_for(&addresses, lifetime), hold.put(&entries)).await
                 } else {
                     let (outcomes, failures) = join(hold.take(&entries), hold.remove(&addresses)).await;
                     (failures, outcomes)
@@ -106,7 +110,14 @@ impl Loop {
                 error: error.to_string(),
             });
         }
+        let held = || instance.holds().map(|address| (address, address.address));
+        let taken: Vec<(&VirtualAddress, IpAddr)> = match &done.work {
+            AddressWork::Clean(addresses, _) => addresses.iter().map(|one| (one, one.address)).collect(),
+            AddressWork::Remove => held().collect(),
+            _ => Vec::new(),
+        };
         let failed = |address: &VirtualAddress| done.failures.iter().any(|(other, _)| other == address);
+        let off: Vec<IpAddr> = taken.iter().filter(|one| !failed(one.0)).map(|one| one.1).collect();
         match &done.work {
             AddressWork::Restore(addresses) => {
                 for address in addresses.iter().filter(|address| !failed(address)) {
@@ -142,6 +153,9 @@ impl Loop {
         }
         self.entries_done(done.instance, &done.work, done.entries);
         let took_off = matches!(done.work, AddressWork::Remove | AddressWork::Clean(..));
+        if took_off {
+            self.forget_lease(done.instance, &off);
+        }
         self.start_work(done.instance);
         self.reconcile(done.instance, APPEARED);
         if let Some(instance) = self.instances[done.instance].as_mut() {

@@ -13,6 +13,8 @@ pub(super) enum Chore {
     Vmac(vmacs::VmacNews),
     /// A VMAC has the link-local address of its base, or not.
     LinkLocal { name: String, error: Option<String> },
+    /// Addresses have a new lifetime.
+    AddressesRenewed,
     /// What could not be done, in words.
     Refused(Vec<String>),
     /// Everything is taken down.
@@ -46,6 +48,7 @@ impl Loop {
             Chore::Statics(round) => self.statics_done(round),
             Chore::Vmac(news) => self.vmac_news(news),
             Chore::LinkLocal { name, error } => self.link_local_done(&name, error),
+            Chore::AddressesRenewed => self.addresses_renewed(),
             Chore::Refused(texts) => self.tell_all(texts),
             Chore::Farewell(texts) => {
                 self.tell_all(texts);
@@ -68,9 +71,12 @@ impl Loop {
             self.igmp = None;
             let (entries, addresses) = self.statics_farewell();
             let hold = self.hold.clone();
+            let tables = self.leases.clear();
             self.start_chore(async move {
                 let _ = futures_util::future::join(hold.take(&entries), hold.remove(&addresses)).await;
-                Chore::Farewell(hold.clear_slow().await)
+                let (mut errors, tables) = futures_util::future::join(hold.clear_slow(), tables).await;
+                errors.extend(tables);
+                Chore::Farewell(errors)
             });
         }
         self.farewell == Farewell::Done

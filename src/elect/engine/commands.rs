@@ -60,6 +60,8 @@ impl Loop {
             groups: self.group_status(),
             lateness: self.lateness.clone(),
             discarded: self.discarded.clone(),
+            lease: self.leases.status(),
+            stalls: self.stalls.clone(),
         }
     }
 
@@ -123,6 +125,8 @@ impl Loop {
             .collect();
         self.configure_statics(config);
         for id in &new {
+            // What is left from a former life is silent until it is off, or taken over.
+            self.end_lease(*id);
             // Addresses from a former life go first, before any advert.
             self.clean_entries(*id, "left from a former life");
             self.reconcile(*id, "left from a former life");
@@ -138,6 +142,7 @@ impl Loop {
         for (id, wanted) in kept {
             self.reconfigure(id, wanted);
         }
+        self.configure_leases();
         self.watch_entries();
         self.refresh_all(&[new, regrouped].concat());
         // Nobody listens there any more.
@@ -187,6 +192,7 @@ impl Loop {
         // What is under way may put on, or is to take off, what is no longer written.
         let moving = instance.busy || !instance.work.is_empty();
         let active = instance.is_active();
+        let leased: Vec<IpAddr> = instance.holds().map(|address| address.address).collect();
         instance.reconfigure(Arc::clone(wanted));
         let (gone_entries, has_more_entries) = instance.entry_differences(&before);
         if (active || moving) && !gone.is_empty() {
@@ -197,6 +203,9 @@ impl Loop {
         }
         if active && has_more_entries {
             self.queue(id, AddressWork::Recheck);
+        }
+        if active {
+            self.change_lease(id, &leased);
         }
         let has_more = has_more || accept_changed;
         if active && has_more {

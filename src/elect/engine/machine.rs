@@ -56,6 +56,11 @@ impl Loop {
     pub(super) fn handle_output(&mut self, now: Instant, id: usize, output: Output) {
         match output {
             Output::SendAdvertisement(priority) => {
+                if let Some(instance) = self.instances[id].as_mut().filter(|_| priority != Priority::RELEASE)
+                {
+                    instance.advertised = Some(now);
+                    self.leases.advertised();
+                }
                 self.send_advert(id, priority);
                 if priority == Priority::RELEASE {
                     self.forget_farewell(id);
@@ -64,13 +69,19 @@ impl Loop {
                 }
             }
             Output::AddAddresses => {
+                if let Some(instance) = self.instances[id].as_mut() {
+                    // In a moment; what it advertised in a former time does not count.
+                    instance.advertised = Some(now);
+                }
                 self.queue(id, AddressWork::Add);
                 // On its way before anything else is told: every microsecond here is one without the VIP.
                 self.start_work(id);
+                self.begin_lease(id, now);
             }
             Output::AnnounceAddresses => self.queue(id, AddressWork::Announce),
             Output::RemoveAddresses => {
                 self.announcer.stop(id);
+                self.end_lease(id);
                 self.queue(id, AddressWork::Remove);
                 self.start_work(id);
             }

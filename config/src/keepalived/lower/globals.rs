@@ -201,6 +201,7 @@ impl Lower<'_> {
                 let delay = value.and_then(|word| self.seconds(word, 0.001..=86_400.0, 6, IGNORED));
                 self.model.startup_delay = delay.map(|delay| Located::new(delay, statement.whole()));
             }
+            "vipd_lease" => self.model.lease = self.lease(statement),
             "log_unknown_vrids" => self.model.log_unknown_vrids = self.boolean(statement),
             "vrrp_notify_priority_changes" => {
                 self.globals.notify_priority_changes = self.boolean(statement).is_some_and(|b| b.value);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::complete::{family_of, neighbor_announcements};
 use crate::diagnostic::{Diagnostic, Located, Location};
 use crate::model::{FirstState, Instance, Password, Unicast};
-use crate::ready::{Announcements, Command, Notify, OldUnicastChecksum, UnicastPeer};
+use crate::ready::{Announcements, Command, Lease, Notify, OldUnicastChecksum, UnicastPeer};
 use crate::validate::needs_no_interface;
 use crate::written::Statement;
 
@@ -221,6 +221,7 @@ impl Lower<'_> {
             }
             "auth_hmac" => self.auth_hmac(statement, instance),
             "track_src_ip" => instance.track_source = true,
+            "vipd_lease" => instance.lease = self.lease(statement),
             "timer_expired_backup" | "thread_timer_expired" => self.timer_expired_backup(statement, instance),
             "old_unicast_checksum" => {
                 unicast(statement, instance);
@@ -351,6 +352,17 @@ impl Lower<'_> {
                 );
             }
         }
+    }
+
+    /// `auto`, `off`, or seconds: vipd's own, for those who stay with keepalived's format.
+    pub(super) fn lease(&mut self, statement: &Statement) -> Option<Located<Lease>> {
+        let word = self.required(statement, "`auto`, `off`, or seconds")?;
+        let lease = match word.text.as_str() {
+            "auto" => Lease::Auto,
+            "off" => Lease::Off,
+            _ => Lease::For(self.seconds(word, 0.05..=86_400.0, 6, "the line is ignored")?),
+        };
+        Some(Located::new(lease, statement.whole()))
     }
 
     fn timer_expired_backup(&mut self, statement: &Statement, instance: &mut Instance) {

@@ -13,6 +13,7 @@ mod corpus;
 mod failover;
 mod figures;
 mod flood;
+mod lease;
 mod machine;
 mod probe;
 mod proxy;
@@ -43,6 +44,7 @@ type Measurement = fn(usize) -> Section;
 const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("failover", failover::failover),
     ("announce", failover::announcements),
+    ("lease", lease::measure),
     ("load", busy::measure),
     ("corpus", corpus::measure),
     ("flood", flood::measure),
