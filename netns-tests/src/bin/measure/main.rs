@@ -41,7 +41,7 @@ struct Options {
 type Measurement = fn(usize) -> Section;
 
 /// In the order of the output.
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("failover", failover::failover),
     ("announce", failover::announcements),
     ("lease", lease::measure),
