@@ -146,8 +146,10 @@ fn frozen_and_killed(bed: &Bed) -> Outcome {
     let seen = status(one, &first);
     ensure(seen["stalls"]["resurrected"] == 2, || format!("its status says nothing of it: {seen:#}"))?;
 
-    // Killed with all that belongs to it: nobody is left to take the addresses off.
+    // Killed with all that belongs to it: nobody is left to take the addresses off. Stopped before, so that the guard
+    // does not see the daemon die.
     let event = now();
+    second.process.signal_family(Signal::SIGSTOP);
     second.process.kill_family();
     wait_until("the first one takes over", SOON, || bed.answers(one, event))?;
     ensure(VIPS.iter().all(|vip| has(other, vip)), || "somebody took the addresses off".to_owned())?;
