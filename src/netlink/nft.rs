@@ -5,7 +5,7 @@ use std::io;
 
 use nix::libc;
 
-use super::attributes::Attributes;
+use super::attributes::{self, Attributes};
 use super::kernel::Kernel;
 
 pub(crate) const SUBSYSTEM: u16 = 10 << 8;
@@ -44,6 +44,16 @@ pub(crate) const GOTO: u32 = (-4_i32).cast_unsigned();
 
 pub(crate) const HOOK_IN: u32 = 1;
 pub(crate) const HOOK_OUT: u32 = 3;
+
+const GETGEN: u16 = 16;
+
+/// How many changes there were of all tables of the network namespace, by whomever.
+pub(crate) fn generation(kernel: &mut Kernel) -> io::Result<u32> {
+    let answer = kernel.ask(SUBSYSTEM | GETGEN, 0, &[0, 0, 0, 0], &Attributes::default())?;
+    let id = attributes::read(answer.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == 1);
+    let id = id.and_then(|(_, value)| value.try_into().ok()).map(u32::from_be_bytes);
+    id.ok_or_else(|| io::Error::other("nf_tables does not tell its generation"))
+}
 
 /// Of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,17 +176,12 @@ pub(crate) const FIRST_WORD: u32 = 8;
 
 pub(crate) const META_NFPROTO: u32 = 15;
 pub(crate) const CT_STATE: u32 = 0;
-pub(crate) const CT_DIRECTION: u32 = 1;
 pub(crate) const CT_STATUS: u32 = 2;
-pub(crate) const CT_PROTO_SRC: u32 = 11;
 pub(crate) const CT_PROTO_DST: u32 = 12;
-pub(crate) const CT_SRC_IP: u32 = 19;
 pub(crate) const CT_DST_IP: u32 = 20;
-pub(crate) const CT_SRC_IP6: u32 = 21;
 pub(crate) const CT_DST_IP6: u32 = 22;
-/// IP_CT_DIR_ORIGINAL, IP_CT_DIR_REPLY.
+/// IP_CT_DIR_ORIGINAL.
 pub(crate) const ORIGINAL: u8 = 0;
-pub(crate) const REPLY: u8 = 1;
 
 pub(crate) fn not_equal(register: u32, value: &[u8]) -> Attributes {
     let value = Attributes::default().with(VALUE, value);
@@ -265,11 +270,6 @@ pub(crate) fn reject_port() -> Attributes {
 /// A counter of the table by its name.
 pub(crate) fn count(counter: &str) -> Attributes {
     expression("objref", &Attributes::default().be32(1, 1).text(2, counter))
-}
-
-/// The counter that a map has for the key in a register.
-pub(crate) fn count_by(map: &str, register: u32) -> Attributes {
-    expression("objref", &Attributes::default().be32(3, register).text(4, map))
 }
 
 /// Puts the key in register 1 into a set, or gives it its time again.

@@ -8,9 +8,12 @@
 //! - One table, `inet vipd-forward`. It is taken over when it was left by a former life, and goes at the end.
 //! - Only what comes to an address that this host has is carried: where the VIP is elsewhere the rules do nothing.
 //! - Forwarding is switched on while it is needed, and restored; what is not ours is then not forwarded.
-//! - Sessions and bytes are counted by nftables (with the headers of IP), open sessions by connection tracking.
+//! - New sessions are counted by nftables, open ones and bytes (with the headers of IP) by connection tracking: no rule
+//!   sees an established packet, but where forwarding was off.
+//! - What others change of it is put back within a second.
 
 mod conntrack;
+mod counting;
 mod forwarding;
 mod nudge;
 mod pool;
@@ -125,6 +128,7 @@ impl KernelPath {
     /// Has the rules follow what the listeners say, for ever.
     pub async fn follow(self: Arc<Self>) {
         let mut noticed: Option<Instant> = None;
+        let mut said: Option<Instant> = None;
         let mut again: Vec<Ending> = Vec::new();
         loop {
             if self.services().is_empty() {
@@ -133,11 +137,19 @@ impl KernelPath {
                 // Also when nothing is told: weights grow with time, and an operator changes them.
                 let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
             }
+            let tended = self.ask(Ruler::tend).await;
+            if let Ok(found) = &tended
+                && !found.is_empty()
+                && said.is_none_or(|at| at.elapsed() > NOTICE_GAP)
+            {
+                said = Some(Instant::now());
+                self.events.send(Kind::Notice { text: found.join("; ") });
+            }
             // A session may have been made by the rules before while those of its backend were ended.
             self.end(std::mem::take(&mut again)).await;
             let updated = self.update(&mut again).await;
             self.end(again.clone()).await;
-            if let Err(error) = updated
+            if let Err(error) = tended.map(drop).and(updated)
                 && noticed.is_none_or(|at| at.elapsed() > NOTICE_GAP)
             {
                 noticed = Some(Instant::now());
@@ -208,8 +220,9 @@ impl KernelPath {
                 counts.sessions.store(carried.open, Ordering::Relaxed);
                 counts.sessions_max.fetch_max(carried.open, Ordering::Relaxed);
                 counts.sessions_total.store(carried.sessions, Ordering::Relaxed);
-                counts.bytes_in.store(carried.bytes_in, Ordering::Relaxed);
-                counts.bytes_out.store(carried.bytes_out, Ordering::Relaxed);
+                // A flow that ends while it is looked for is seen neither as open nor as ended.
+                counts.bytes_in.fetch_max(carried.bytes_in, Ordering::Relaxed);
+                counts.bytes_out.fetch_max(carried.bytes_out, Ordering::Relaxed);
                 open += carried.open;
                 sessions += carried.sessions;
             }

@@ -1,5 +1,6 @@
-//! The table that stands for the listeners: who goes where, whose source is changed, what is refused, what is counted.
-//! Pure.
+//! The table that stands for the listeners: who goes where, whose source is changed, what is refused. Pure.
+//!
+//! Everything but [`ONLY_OURS`] sees the first packet of a session alone; octets are counted by connection tracking.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,12 +10,11 @@ use config::ready::{Balance, Persistence, Protocol};
 use super::pool::{Member, Share, places};
 use crate::netlink::attributes::{Attributes, octets};
 use crate::netlink::nft::{
-    ACCEPT, CT_DIRECTION, CT_DST_IP, CT_DST_IP6, CT_PROTO_DST, CT_PROTO_SRC, CT_SRC_IP, CT_SRC_IP6, CT_STATE,
-    CT_STATUS, DROP, FIRST_WORD, Family, GOTO, HOOK_IN, HOOK_OUT, META_IIF, META_L4PROTO, META_NFPROTO,
-    NETWORK, ORIGINAL, REGISTER_1, REGISTER_2, REPLY, TRANSPORT, TYPE_IPV4, TYPE_IPV6, TYPE_PORT,
-    TYPE_PROTOCOL, addresses, conntrack, count, count_by, destination_nat, equal, expression, hash,
-    immediate, is_local, lookup, mask, meta, not_equal, number, payload, payload_to, reject_port,
-    reject_reset, remember, translate_to_verdict, verdict,
+    ACCEPT, CT_DST_IP, CT_DST_IP6, CT_PROTO_DST, CT_STATE, CT_STATUS, DROP, FIRST_WORD, Family, GOTO,
+    HOOK_IN, HOOK_OUT, META_L4PROTO, META_NFPROTO, NETWORK, ORIGINAL, REGISTER_1, REGISTER_2, TRANSPORT,
+    TYPE_IPV4, TYPE_IPV6, TYPE_PORT, TYPE_PROTOCOL, addresses, conntrack, count, destination_nat, equal,
+    expression, hash, immediate, is_local, lookup, mask, meta, not_equal, number, payload, payload_to,
+    reject_port, reject_reset, remember, translate_to_verdict, verdict,
 };
 use crate::netlink::ruleset::{Chain, Holds, Hook, Part, Rule, Ruleset, Set, To};
 
@@ -33,8 +33,6 @@ const DESTINATION_CHANGED: u32 = 0x20;
 const MOST_CLIENTS: u32 = 262_144;
 /// Of `jhash`: any that stays.
 const SEED: u32 = 0x7669_7064;
-/// `lo` is the first interface of every network namespace.
-const LOOPBACK: u32 = 1;
 const LONGEST_NAME: usize = 60;
 
 /// One listener.
@@ -61,10 +59,14 @@ pub struct Router {
     pub only_ours_ipv4: bool,
     /// The same for IPv6.
     pub only_ours_ipv6: bool,
+    /// Connection tracking counted nothing before.
+    pub counting_was_off: bool,
 }
 
 /// Chains that tell a later life that forwarding was off before.
 pub const ONLY_OURS: [&str; 2] = ["only-ours-ipv4", "only-ours-ipv6"];
+/// The same of counting: an empty chain.
+pub const COUNTING_WAS_OFF: &str = "counting-was-off";
 
 /// The names that things of a backend have in the table.
 pub struct Names {
@@ -72,10 +74,6 @@ pub struct Names {
     clients: String,
     /// New sessions.
     pub sessions: String,
-    /// Packets and octets from clients.
-    pub incoming: String,
-    /// To clients.
-    pub outgoing: String,
 }
 
 impl Names {
@@ -86,8 +84,6 @@ impl Names {
             chain: format!("backend-{name}"),
             clients: format!("clients-{name}"),
             sessions: format!("sessions-{name}"),
-            incoming: format!("in-{name}"),
-            outgoing: format!("out-{name}"),
         }
     }
 
@@ -127,6 +123,9 @@ pub fn ruleset(services: &BTreeMap<String, Service>, router: Router) -> Ruleset 
         if only_ours {
             ruleset.chains.insert(name.to_owned(), nobody_elses(is_ipv6));
         }
+    }
+    if router.counting_was_off {
+        ruleset.chains.insert(COUNTING_WAS_OFF.to_owned(), Chain::default());
     }
     for (name, service) in services {
         listener(&mut ruleset, name, service);
@@ -182,15 +181,6 @@ fn wanted(is_ipv6: bool) -> [Attributes; 3] {
     ]
 }
 
-/// Who answers: address . port, behind [`wanted`].
-fn answering(is_ipv6: bool) -> [Attributes; 2] {
-    let next = FIRST_WORD + words(is_ipv6) + 2;
-    [
-        conntrack(if is_ipv6 { CT_SRC_IP6 } else { CT_SRC_IP }, Some(REPLY), next),
-        conntrack(CT_PROTO_SRC, Some(REPLY), next + words(is_ipv6)),
-    ]
-}
-
 fn key(protocol: Protocol, address: SocketAddr) -> Vec<u8> {
     let number = match protocol {
         Protocol::Tcp => nix::libc::IPPROTO_TCP,
@@ -218,15 +208,10 @@ fn skeleton(ruleset: &mut Ruleset, is_ipv6: bool) {
     let address = if is_ipv6 { TYPE_IPV6 } else { TYPE_IPV4 };
     let length = 4 * words(is_ipv6);
     let service = (address << 6 | TYPE_PROTOCOL) << 6 | TYPE_PORT;
-    let flow = (service << 6 | address) << 6 | TYPE_PORT;
     for (set, holds) in
         [("services", Holds::Verdicts), ("no-backend", Holds::Verdicts), ("source-nat", Holds::Keys)]
     {
         ruleset.sets.insert(name(set), Set { key: service, length: length + 8, holds });
-    }
-    for set in ["count-in", "count-out"] {
-        let set = (name(set), Set { key: flow, length: 2 * length + 12, holds: Holds::Counters });
-        ruleset.sets.insert(set.0, set.1);
     }
     let mut rule = |chain: &str, hook: Chain, rule: Rule| {
         ruleset.chains.entry(chain.to_owned()).or_insert(hook).rules.push(rule);
@@ -249,21 +234,6 @@ fn skeleton(ruleset: &mut Ruleset, is_ipv6: bool) {
     let parts = is_new.into_iter().chain(of_family(is_ipv6)).chain(destination(is_ipv6));
     let parts = parts.chain([translate_to_verdict(&name("no-backend"), FIRST_WORD)]);
     rule("input", base("filter", HOOK_IN, BEFORE_FILTER), Rule::new(parts));
-
-    let counted = name("count");
-    let goes_through = |skip: Option<[Attributes; 2]>| {
-        let parts = skip.into_iter().flatten().chain(destination_changed()).chain(of_family(is_ipv6));
-        Rule::new(parts.chain([verdict(GOTO, Some(&counted))]))
-    };
-    rule("count-leaving", base("filter", HOOK_POSTROUTING, BEFORE_FILTER), goes_through(None));
-    // What comes by the loopback interface was counted when it left.
-    let comes_in = [meta(META_IIF, REGISTER_1), not_equal(REGISTER_1, &LOOPBACK.to_ne_bytes())];
-    rule("count-arriving", base("filter", HOOK_IN, BEFORE_FILTER), goes_through(Some(comes_in)));
-    for (direction, set) in [(ORIGINAL, "count-in"), (REPLY, "count-out")] {
-        let parts = [conntrack(CT_DIRECTION, None, REGISTER_1), equal(REGISTER_1, &[direction])];
-        let parts = parts.into_iter().chain(wanted(is_ipv6)).chain(answering(is_ipv6));
-        rule(&counted, Chain::default(), Rule::new(parts.chain([count_by(&name(set), FIRST_WORD)])));
-    }
 }
 
 /// Forwarding was off, so what is not ours goes nowhere as before.
@@ -390,15 +360,5 @@ fn backend(ruleset: &mut Ruleset, service: &Service, names: &Names, member: &Mem
     ];
     rules.push(Rule::new(parts).saying(&*member.name));
     ruleset.chains.insert(names.chain.clone(), Chain { hook: None, rules });
-    for counter in [&names.sessions, &names.incoming, &names.outgoing] {
-        ruleset.counters.insert(counter.clone());
-    }
-    for bind in &service.bind {
-        let mut flow = key(service.protocol, *bind);
-        flow.extend(octets(address));
-        flow.extend(port(member.address));
-        for (set, counter) in [("count-in", &names.incoming), ("count-out", &names.outgoing)] {
-            ruleset.put(numbered(set, is_ipv6), flow.clone(), To::Counter(counter.clone()));
-        }
-    }
+    ruleset.counters.insert(names.sessions.clone());
 }
