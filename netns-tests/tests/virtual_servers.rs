@@ -321,8 +321,12 @@ fn listener_facts(facts: &mut Facts, listener: &Listener, config: &Config) {
     let is_there = |told: &&config::ready::Command| told.program.is_file();
     let name = &listener.name;
     let policy = &listener.policy;
-    let udp = policy.protocol == Protocol::Udp;
-    add(facts, name, format!("protocol {}", if udp { "UDP" } else { "TCP" }));
+    let protocol = match policy.protocol {
+        _ if !policy.marks.is_empty() => "none",
+        Protocol::Udp => "UDP",
+        Protocol::Tcp => "TCP",
+    };
+    add(facts, name, format!("protocol {protocol}"));
     if policy.mail {
         add(facts, name, "mail");
     }

@@ -109,6 +109,7 @@ pub(crate) const NETWORK: u32 = 1;
 pub(crate) const TRANSPORT: u32 = 2;
 pub(crate) const META_IIF: u32 = 4;
 pub(crate) const META_OIF: u32 = 5;
+pub(crate) const META_MARK: u32 = 3;
 pub(crate) const META_L4PROTO: u32 = 16;
 pub(crate) const META_OIFKIND: u32 = 27;
 
@@ -170,6 +171,7 @@ pub(crate) fn translate(map: &str, register: u32) -> Attributes {
 pub(crate) const TYPE_INTEGER: u32 = 4;
 pub(crate) const TYPE_PROTOCOL: u32 = 12;
 pub(crate) const TYPE_PORT: u32 = 13;
+pub(crate) const TYPE_MARK: u32 = 19;
 
 /// NFT_REG32_00, the first of sixteen registers of four octets.
 pub(crate) const FIRST_WORD: u32 = 8;
@@ -244,16 +246,12 @@ pub(crate) fn verdict(code: u32, chain: Option<&str>) -> Attributes {
     expression("immediate", &Attributes::default().be32(1, 0).nest(2, &data))
 }
 
-/// To the address in register 1, the port in register 2.
-pub(crate) fn destination_nat(family: Family) -> Attributes {
+/// To the address in register 1 and, with another port, that in register 2.
+pub(crate) fn destination_nat(family: Family, has_port: bool) -> Attributes {
     const DNAT: u32 = 1;
     const PROTO_SPECIFIED: u32 = 2;
-    let data = Attributes::default()
-        .be32(1, DNAT)
-        .be32(2, family.number().into())
-        .be32(3, REGISTER_1)
-        .be32(5, REGISTER_2)
-        .be32(7, PROTO_SPECIFIED);
+    let data = Attributes::default().be32(1, DNAT).be32(2, family.number().into()).be32(3, REGISTER_1);
+    let data = if has_port { data.be32(5, REGISTER_2).be32(7, PROTO_SPECIFIED) } else { data };
     expression("nat", &data)
 }
 

@@ -10,7 +10,8 @@ use super::attributes::{self, Attributes};
 use super::kernel::Kernel;
 use super::nft::{
     ACCEPT, DELSETELEM, DELTABLE, ELEMENT, Family, GOTO, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, NEWTABLE,
-    REGISTER_1, Requests, SET_CONSTANT, SET_MAP, SUBSYSTEM, TYPE_INTEGER, VALUE, VERDICT, expression,
+    REGISTER_1, Requests, SET_CONSTANT, SET_MAP, SUBSYSTEM, TYPE_INTEGER, TYPE_MARK, VALUE, VERDICT,
+    expression,
 };
 
 const GETTABLE: u16 = 1;
@@ -345,7 +346,10 @@ impl Change<'_> {
                 .nest(9, &Attributes::default().be32(1, most))
                 .be64(11, u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         };
-        let attributes = attributes.be32(10, self.set_id);
+        let mut attributes = attributes.be32(10, self.set_id);
+        if set.key == TYPE_MARK {
+            attributes = attributes.with(13, &in_hosts_order());
+        }
         self.requests.push(NEWSET, libc::NLM_F_CREATE, Family::Inet, attributes);
     }
 
@@ -371,8 +375,7 @@ impl Change<'_> {
         let attributes = attributes.be32(3, SET_ANONYMOUS | SET_CONSTANT | SET_MAP);
         let attributes = attributes.be32(4, TYPE_INTEGER).be32(5, 4).be32(6, VERDICTS).be32(7, 0);
         let attributes = attributes.be32(10, self.set_id).nest(9, &Attributes::default().be32(1, size));
-        // NFTNL_UDATA_SET_KEYBYTEORDER: for `nft`, which shows the numbers, they are in the host's order.
-        let attributes = attributes.with(13, &[&[0, 4][..], &1_u32.to_ne_bytes()].concat());
+        let attributes = attributes.with(13, &in_hosts_order());
         self.requests.push(NEWSET, libc::NLM_F_CREATE, Family::Inet, attributes);
         let elements: Vec<Attributes> = (0_u32..)
             .zip(chains)
@@ -402,6 +405,11 @@ impl Change<'_> {
         }
         self.requests.push(NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, Family::Inet, attributes);
     }
+}
+
+/// NFTNL_UDATA_SET_KEYBYTEORDER: for `nft`, which shows the keys.
+fn in_hosts_order() -> Vec<u8> {
+    [&[0, 4][..], &1_u32.to_ne_bytes()].concat()
 }
 
 fn element(key: &[u8], to: &To) -> Attributes {

@@ -52,16 +52,6 @@ pub struct Flow {
     name: Attributes,
 }
 
-/// Protocol, where clients wanted to, who answered.
-pub type Way = (Protocol, SocketAddr, SocketAddr);
-
-impl Flow {
-    /// What it is counted by.
-    pub fn way(&self) -> Way {
-        (self.protocol, self.wanted, self.answering)
-    }
-}
-
 /// Every flow whose destination was changed; `all`: every flow.
 pub fn flows(kernel: &mut Kernel, all: bool, mut each: impl FnMut(Flow)) -> io::Result<()> {
     let mut filter = Attributes::default();

@@ -250,12 +250,14 @@ impl KernelPath {
 
 fn rules_of(service: &Service) -> rules::Service {
     let backends: Vec<BackendStatus> = service.status().backends;
-    translated(&service.config, members(&service.config, &backends))
+    translated(&service.config, members(&service.config, &backends, service.quorum_is_lost()))
 }
 
 fn translated(listener: &Listener, members: Vec<Member>) -> rules::Service {
     rules::Service {
         bind: listener.bind.clone(),
+        marks: listener.policy.marks.clone(),
+        is_ipv6: listener.is_ipv6(),
         protocol: listener.policy.protocol,
         balance: listener.balance,
         source_nat: matches!(listener.policy.mode, Mode::Kernel { source_nat: true }),
@@ -264,11 +266,15 @@ fn translated(listener: &Listener, members: Vec<Member>) -> rules::Service {
     }
 }
 
-/// What each backend gets: only the best that there are get new sessions, backups come last.
-fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
+/// What each backend gets: only the best that there are get new sessions, backups come last. While the quorum is lost
+/// backups alone are used, if there are any that can be.
+fn members(listener: &Listener, backends: &[BackendStatus], quorum_is_lost: bool) -> Vec<Member> {
     let ranks: Vec<Option<u8>> =
         listener.backends.iter().zip(backends).map(|(config, now)| rank(listener, config, now)).collect();
-    let best = ranks.iter().flatten().min().copied();
+    let of_backups = listener.backends.iter().zip(&ranks).filter(|(config, _)| config.policy.backup);
+    let best_backup = of_backups.filter_map(|(_, rank)| *rank).min().filter(|_| quorum_is_lost);
+    let best = best_backup.or(ranks.iter().flatten().min().copied());
+    let closes_backups = listener.policy.close_backup_sessions && best.is_some_and(|best| best < BACKUP);
     let is_first = |index: usize| {
         let alone = listener.policy.backups == Backups::First && listener.backends[index].policy.backup;
         !alone || ranks.iter().position(|rank| *rank == best) == Some(index)
@@ -276,6 +282,9 @@ fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
     let tries_all = best.is_none() && listener.policy.no_backend == NoBackend::TryAll;
     let share = |index: usize, now: &BackendStatus, config: &config::ready::Backend| {
         let rank = ranks[index];
+        if config.policy.backup && closes_backups {
+            return Share::Ended;
+        }
         if now.admin == Admin::Maint {
             return Share::None;
         }
@@ -302,6 +311,9 @@ fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
     listener.backends.iter().zip(backends).enumerate().map(member).collect()
 }
 
+/// Least rank of a backup.
+const BACKUP: u8 = 2;
+
 /// Smaller is better; `None`: no new sessions.
 fn rank(listener: &Listener, config: &config::ready::Backend, now: &BackendStatus) -> Option<u8> {
     if now.admin != Admin::Ready || now.effective_weight == 0 {
@@ -315,8 +327,8 @@ fn rank(listener: &Listener, config: &config::ready::Backend, now: &BackendStatu
     };
     Some(match (config.policy.backup, listener.policy.backups) {
         (false, _) => rank,
-        (true, Backups::All) => rank + 2,
-        (true, Backups::First) => 2,
+        (true, Backups::All) => rank + BACKUP,
+        (true, Backups::First) => BACKUP,
     })
 }
 

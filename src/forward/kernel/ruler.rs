@@ -5,14 +5,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::sync::Arc;
 
 use config::ready::Protocol;
 use nix::libc;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use tracing::{debug, warn};
 
-use super::conntrack::{self, Flow, Way};
-use super::counting::{self, Counting};
+use super::conntrack::{self, Flow};
+use super::counting::{self, Counting, Way, Ways, answers, ways_of};
 use super::forwarding;
 use super::nudge;
 use super::pool::Share;
@@ -41,6 +42,7 @@ pub struct Ruler {
     router: Router,
     exists: bool,
     counting: Counting,
+    ways: Arc<Ways>,
     /// Of all tables, when ours was as it should be.
     generation: Option<u32>,
     looks: u32,
@@ -54,7 +56,7 @@ pub struct Ruler {
 pub struct Ending {
     /// Of these addresses of a listener.
     pub protocol: Protocol,
-    /// Where their clients wanted to.
+    /// Where their clients wanted to. None: wherever that is no listener's address, since marks chose them.
     pub bind: Vec<SocketAddr>,
     /// Whose flows.
     pub who: Who,
@@ -113,7 +115,7 @@ impl Ruler {
     /// Whether the kernel would do this: nothing of it stays.
     pub fn try_out(&mut self, name: &str, service: &Service) -> Result<(), String> {
         for is_ipv6 in [false, true] {
-            if service.bind.iter().any(|bind| bind.is_ipv6() == is_ipv6) {
+            if service.is_ipv6 == is_ipv6 {
                 forwarding::can_be_on(is_ipv6)?;
             }
         }
@@ -146,8 +148,8 @@ impl Ruler {
         if self.services.is_empty() {
             self.give_back();
         }
-        let ways = self.ways();
-        self.counting.retain(|way| ways.contains(way));
+        self.ways = Arc::new(Ways::of_services(self.services.values()));
+        self.counting.retain(&self.ways);
         Ok(endings)
     }
 
@@ -161,16 +163,11 @@ impl Ruler {
         }
     }
 
-    /// What flows of ours are counted by.
-    fn ways(&self) -> HashSet<Way> {
-        let of = |service: &Service| {
-            let member = |bind: SocketAddr| {
-                let protocol = service.protocol;
-                service.members.iter().map(move |member| (protocol, bind, member.address)).collect::<Vec<_>>()
-            };
-            service.bind.iter().flat_map(|bind| member(*bind)).collect::<Vec<_>>()
-        };
-        self.services.values().flat_map(of).collect()
+    /// Where clients of listeners with addresses want to.
+    fn addressed(&self) -> impl Iterator<Item = (Protocol, SocketAddr)> {
+        let of =
+            |service: &Service| service.bind.iter().map(|bind| (service.protocol, *bind)).collect::<Vec<_>>();
+        self.services.values().flat_map(of)
     }
 
     /// Looks after what others may have changed, and takes in what has ended. Gives what an operator should know.
@@ -190,14 +187,8 @@ impl Ruler {
     }
 
     fn read_ends(&mut self) -> Result<(), String> {
-        let services = &self.services;
-        self.counting.read(|flow| {
-            services.values().any(|service| {
-                service.protocol == flow.protocol
-                    && service.bind.contains(&flow.wanted)
-                    && service.members.iter().any(|member| member.address == flow.answering)
-            })
-        })
+        let ways = &self.ways;
+        self.counting.read(|flow| ways.of(flow))
     }
 
     /// Puts the table back if somebody has changed it.
@@ -239,8 +230,8 @@ impl Ruler {
     fn keep_forwarding(&mut self) -> Result<Option<String>, String> {
         let mut found = None;
         for is_ipv6 in [false, true] {
-            let mut binds = self.services.values().flat_map(|service| &service.bind);
-            if binds.any(|bind| bind.is_ipv6() == is_ipv6) && forwarding::switch_on(is_ipv6)? {
+            let is_needed = self.services.values().any(|service| service.is_ipv6 == is_ipv6);
+            if is_needed && forwarding::switch_on(is_ipv6)? {
                 let family = if is_ipv6 { "IPv6" } else { "IPv4" };
                 found = Some(format!(
                     "somebody has switched {family} forwarding off, which listeners in the kernel need; it is on again"
@@ -318,8 +309,8 @@ impl Ruler {
     fn forward(&mut self, services: &BTreeMap<String, Service>) -> Result<(), String> {
         let table = self.table().map_err(|error| explained(&error))?;
         for is_ipv6 in [false, true] {
-            let mut binds = services.values().flat_map(|service| &service.bind);
-            if self.is_only_ours(is_ipv6) || !binds.any(|bind| bind.is_ipv6() == is_ipv6) {
+            let is_needed = services.values().any(|service| service.is_ipv6 == is_ipv6);
+            if self.is_only_ours(is_ipv6) || !is_needed {
                 continue;
             }
             // A former life may have done it, and had no time to undo it.
@@ -365,12 +356,18 @@ impl Ruler {
 
     /// Ends flows, and has their clients told. How many they were.
     pub fn end(&mut self, endings: &[Ending]) -> Result<usize, String> {
+        let addressed: HashSet<_> = self.addressed().collect();
         let end = |flow: &Flow| {
             endings.iter().any(|ending| {
-                ending.protocol == flow.protocol
-                    && ending.bind.contains(&flow.wanted)
+                let is_wanted = match ending.bind.is_empty() {
+                    true => !addressed.contains(&(flow.protocol, flow.wanted)),
+                    false => ending.protocol == flow.protocol && ending.bind.contains(&flow.wanted),
+                };
+                is_wanted
                     && match &ending.who {
-                        Who::These(backends) => backends.contains(&flow.answering),
+                        Who::These(backends) => {
+                            backends.iter().any(|backend| answers(*backend, flow.answering))
+                        }
                         Who::AllBut(backends) => !backends.contains(&flow.answering),
                     }
             })
@@ -381,10 +378,13 @@ impl Ruler {
 
     /// Ends the flows to an address that has left this host.
     pub fn left(&mut self, address: IpAddr) -> Result<usize, String> {
-        if !self.services.values().flat_map(|service| &service.bind).any(|bind| bind.ip() == address) {
+        let is_named = self.addressed().any(|(_, bind)| bind.ip() == address);
+        let has_marks = self.services.values().any(|service| !service.marks.is_empty());
+        if !is_named && !has_marks {
             return Ok(0);
         }
-        self.end_those(false, |flow| flow.wanted.ip() == address)
+        let ways = self.ways.clone();
+        self.end_those(false, |flow| flow.wanted.ip() == address && (is_named || ways.of(flow).is_some()))
     }
 
     fn end_those(&mut self, all: bool, end: impl Fn(&Flow) -> bool) -> Result<usize, String> {
@@ -433,9 +433,11 @@ impl Ruler {
             debug!(error, "octets are missing");
         }
         let mut open: HashMap<Way, (u64, [u64; 2])> = HashMap::new();
+        let ways = self.ways.clone();
         let kernel = self.kernel().map_err(|error| explained(&error))?;
         let tracked = conntrack::flows(kernel, false, |flow| {
-            let (open, octets) = open.entry(flow.way()).or_default();
+            let Some(way) = ways.of(&flow) else { return };
+            let (open, octets) = open.entry(way).or_default();
             *open += u64::from(!flow.is_over);
             (octets[0], octets[1]) = (octets[0] + flow.octets[0], octets[1] + flow.octets[1]);
         });
@@ -447,8 +449,7 @@ impl Ruler {
                     sessions: count(&Names::of(name, &member.name).sessions),
                     ..Carried::default()
                 };
-                for bind in &service.bind {
-                    let way = (service.protocol, *bind, member.address);
+                for way in ways_of(service, member.address) {
                     let (now, octets) = open.get(&way).copied().unwrap_or_default();
                     let ended = self.counting.ended(&way);
                     carried.open += now;
@@ -475,13 +476,13 @@ fn endings_between(before: Option<&Service>, after: &Service) -> Vec<Ending> {
     let addresses = |wanted: fn(&Share) -> bool| -> Vec<SocketAddr> {
         after.members.iter().filter(|member| wanted(&member.share)).map(|member| member.address).collect()
     };
-    let had_ended = |address: &SocketAddr| {
-        before.is_some_and(|before| {
-            before.members.iter().any(|member| member.address == *address && member.share == Share::Ended)
-        })
+    let known = |address: &SocketAddr| {
+        before.and_then(|before| before.members.iter().find(|member| member.address == *address))
     };
+    let had_ended = |address: &SocketAddr| known(address).is_some_and(|member| member.share == Share::Ended);
     let of = |who| Ending { protocol: after.protocol, bind: after.bind.clone(), who };
-    if after.protocol == Protocol::Udp && before.is_none_or(|before| before.members != after.members) {
+    let is_other = before.is_none_or(|before| before.members != after.members);
+    if after.protocol == Protocol::Udp && after.marks.is_empty() && is_other {
         return vec![of(Who::AllBut(addresses(|share| *share != Share::Ended)))];
     }
     let ended: Vec<_> =
