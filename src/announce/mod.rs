@@ -7,6 +7,7 @@ pub mod arp;
 pub mod ndp;
 mod schedule;
 mod send;
+pub mod strangers;
 
 use std::collections::HashMap;
 use std::io;

@@ -19,6 +19,7 @@ use super::locks::Locks;
 use super::plan::Plan;
 use super::privileges;
 use super::{Front, Options, StartError, memory};
+use crate::announce::strangers::Strangers;
 use crate::check::{Checks, Verdict, listener_news};
 use crate::elect::EngineHandle;
 use crate::elect::bfd::Bfd;
@@ -127,6 +128,7 @@ pub struct Shared {
     events: EventSender,
     bus: broadcast::Sender<Arc<Event>>,
     narrator: Option<Arc<Narrator>>,
+    strangers: Strangers,
     dumps: Dumps,
     started: SystemTime,
     dropped_lines: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -160,6 +162,7 @@ impl Shared {
         stop: mpsc::Sender<()>,
     ) -> Arc<Self> {
         let Workers { checks, notifier, history, bus, narrator } = workers;
+        let strangers = Strangers::start(config.clone(), bus.subscribe(), events.clone());
         let names = Arc::new(Names::new(Source::System, events.clone()));
         let running = Running {
             config,
@@ -182,6 +185,7 @@ impl Shared {
             events,
             bus,
             narrator,
+            strangers,
             dumps,
             started: SystemTime::now(),
             dropped_lines: Box::new(log.dropped_counter()),
@@ -318,6 +322,7 @@ impl Shared {
             .map_err(|error| error.to_string())?;
         let running = self.running.lock().await;
         let mut instances = engine.instances;
+        self.strangers.add_to(&mut instances);
         for instance in &mut instances {
             instance.why = explain::why(instance);
         }
@@ -418,6 +423,7 @@ impl Shared {
         }
         running.pages.serve(pages, &self.ask());
         self.names.follow(&config);
+        self.strangers.reload(config.clone());
         if let Some(notifier) = &running.notifier {
             notifier.reload(&config);
         }

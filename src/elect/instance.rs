@@ -607,6 +607,7 @@ impl Instance {
                     address: format!("{}/{}", address.address, address.prefix_length),
                     interface: address.interface.clone(),
                     present: present(address),
+                    claimed_by: None,
                 })
                 .collect(),
             entries: self.entries.iter().map(HeldEntry::status).collect(),

@@ -163,6 +163,7 @@ impl Teller {
             | Kind::Check { .. }
             | Kind::Bfd { .. }
             | Kind::Ordered { .. }
+            | Kind::AddressClaimed { .. }
             | Kind::AddressRestored { .. }
             | Kind::AddressRemoved { .. }
             | Kind::AddressFailed { .. }

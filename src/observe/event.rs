@@ -440,6 +440,17 @@ pub enum Kind {
         /// Sessions that were closed with it.
         sessions_closed: u64,
     },
+    /// Another host says that it has an address of an active instance.
+    AddressClaimed {
+        /// Instance.
+        instance: String,
+        /// Address.
+        address: IpAddr,
+        /// Where it was heard.
+        interface: String,
+        /// Whose, with colons.
+        mac: String,
+    },
     /// Somebody deleted an address of an active instance; it was put back.
     AddressRestored {
         /// Instance.

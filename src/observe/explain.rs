@@ -268,8 +268,12 @@ mod tests {
     fn an_active_one_without_its_address_says_so() {
         let mut active = instance(State::Active);
         active.last_reason = Some(Reason::Owner);
-        active.addresses =
-            vec![AddressStatus { address: "10.0.0.100/32".into(), interface: "eth0".into(), present: false }];
+        active.addresses = vec![AddressStatus {
+            address: "10.0.0.100/32".into(),
+            interface: "eth0".into(),
+            present: false,
+            claimed_by: None,
+        }];
         assert_eq!(
             said(&active),
             "active: address owner (priority 255) starts active; but 10.0.0.100/32 is not on eth0"

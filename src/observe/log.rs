@@ -322,6 +322,9 @@ pub fn log_event(event: &Event) {
         Kind::Quorum { listener, reached: false, weight, least } => {
             warn!(listener, weight, least, "quorum lost");
         }
+        Kind::AddressClaimed { instance, address, interface, mac } => {
+            warn!(instance, %address, interface, mac, "address is claimed by another host");
+        }
         Kind::AddressRestored { instance, address, interface } => {
             warn!(instance, %address, interface, "address was deleted by somebody, put back");
         }

@@ -96,6 +96,16 @@ fn instances(out: &mut Families<'_>, status: &Status) -> fmt::Result {
             })
         }),
     )?;
+    out.gauges(
+        "address_claims",
+        "Packets in which another host claimed the address, since this one is active",
+        status.instances.iter().flat_map(|i| {
+            i.addresses.iter().filter_map(|a| {
+                let labels = [("instance", i.name.clone()), ("address", a.address.clone())];
+                Some((labels, a.claimed_by.as_ref()?.times as f64))
+            })
+        }),
+    )?;
     out.counters(
         "transitions",
         "State changes by reason",

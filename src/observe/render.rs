@@ -162,6 +162,18 @@ impl Page {
 
     fn reasons(&mut self, instance: &InstanceStatus) {
         self.sentence(&instance.why, "    ");
+        for address in &instance.addresses {
+            if let Some(claim) = &address.claimed_by {
+                let text = format!(
+                    "{} is claimed by {} too, heard {} times, last {}",
+                    address.address,
+                    claim.mac,
+                    claim.times,
+                    ago(self.now, claim.last)
+                );
+                self.sentence(&text, "    ");
+            }
+        }
         let discarded: u64 = instance.counters.discarded.sum();
         if discarded > 0 {
             let reasons: Vec<_> =

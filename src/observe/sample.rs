@@ -41,6 +41,7 @@ pub fn instance(name: &str) -> InstanceStatus {
             address: "10.0.0.100/32".into(),
             interface: "eth0".into(),
             present: true,
+            claimed_by: None,
         }],
         entries: Vec::new(),
         counters: Counters {
@@ -78,8 +79,8 @@ pub fn backup() -> InstanceStatus {
             last_heard: Duration::from_millis(300),
         }),
         addresses: vec![
-            AddressStatus { address: "10.0.0.101/32".into(), interface: "eth0".into(), present: false },
-            AddressStatus { address: "10.0.0.102/32".into(), interface: "eth0".into(), present: false },
+            AddressStatus { address: "10.0.0.101/32".into(), interface: "eth0".into(), present: false, claimed_by: None },
+            AddressStatus { address: "10.0.0.102/32".into(), interface: "eth0".into(), present: false, claimed_by: None },
         ],
         ..instance("VI_2")
     }

@@ -32,6 +32,9 @@ pub fn sentence(kind: &Kind) -> String {
             let is = if *reached { "reached" } else { "lost" };
             format!("{listener}: quorum {is}: its healthy backends weigh {weight}, {least} are needed")
         }
+        Kind::AddressClaimed { instance, address, interface, mac } => {
+            format!("{instance}: {mac} on {interface} says that it has {address}, which is ours")
+        }
         Kind::AddressRestored { instance, address, interface } => {
             format!("{instance}: {address} was deleted from {interface}, and put back")
         }

@@ -228,6 +228,22 @@ pub struct AddressStatus {
     pub interface: String,
     /// The kernel has it.
     pub present: bool,
+    /// Another host says that it has it too, since this one is active.
+    #[serde(default)]
+    pub claimed_by: Option<Claim>,
+}
+
+/// Somebody else claims an address of ours, by ARP or neighbour advertisements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Whose MAC, with colons; the latest.
+    pub mac: String,
+    /// First heard of that one.
+    pub since: SystemTime,
+    /// Last heard.
+    pub last: SystemTime,
+    /// Packets.
+    pub times: u64,
 }
 
 /// One virtual route or rule.

@@ -13,7 +13,6 @@ mod corpus;
 mod failover;
 mod figures;
 mod flood;
-mod kernel;
 mod lease;
 mod machine;
 mod probe;
@@ -42,7 +41,7 @@ struct Options {
 type Measurement = fn(usize) -> Section;
 
 /// In the order of the output.
-const MEASUREMENTS: [(&str, Measurement); 10] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("failover", failover::failover),
     ("announce", failover::announcements),
     ("lease", lease::measure),
@@ -52,7 +51,6 @@ const MEASUREMENTS: [(&str, Measurement); 10] = [
     ("scale", scale::measure),
     ("forwarder", proxy::measure),
     ("probe", probe::measure),
-    ("kernel", kernel::measure),
 ];
 
 const BOTH: [Kind; 2] = [Kind::Vipd, Kind::Keepalived];

@@ -126,7 +126,7 @@ fn tone(kind: &Kind) -> Tone {
             Health::Unknown => Tone::Plain,
         },
         Kind::AddressRestored { .. } | Kind::AddressRemoved { .. } => Tone::Doubtful,
-        Kind::AddressFailed { .. } => Tone::Bad,
+        Kind::AddressFailed { .. } | Kind::AddressClaimed { .. } => Tone::Bad,
         _ => Tone::of_state(State::Backup),
     }
 }
