@@ -185,8 +185,9 @@ pub(crate) fn vrid(meant: &model::Instance, diagnostics: &mut Diagnostics) -> Op
 
 /// A name or an address without a port.
 pub(crate) fn is_host(text: &str) -> bool {
-    let is_plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '/');
-    is_plain && (!text.contains(':') || text.parse::<std::net::Ipv6Addr>().is_ok())
+    let of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.parse::<std::net::Ipv6Addr>().is_ok()
+        || text.contains(char::is_alphanumeric) && text.chars().all(of_name)
 }
 
 pub(crate) fn first_state(meant: &model::Instance, owner: bool, strict: bool, diagnostics: &mut Diagnostics) {

@@ -95,6 +95,34 @@ fn what_runs_is_the_same_when_written_as_toml() {
     assert!(running >= 2, "{running} files run");
 }
 
+/// Found by the fuzz target. nginx compares the first three as paths; the others are an expression, a name, and no request's.
+#[test]
+fn only_a_path_becomes_a_health_page() {
+    for (location, path) in [
+        ("/healthz", Some("/healthz")),
+        ("= /healthz", Some("/healthz")),
+        ("^~ /healthz", Some("/healthz")),
+        ("~ ^/healthz$", None),
+        ("~ /healthz", None),
+        ("@named", None),
+        ("healthz", None),
+        ("\"/a b\"", None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nginx.conf");
+        let text = format!(
+            "events {{}}\nhttp {{\n  server {{ listen 8081; location {location} {{ return 200; }} }}\n}}\n\
+             stream {{\n  server {{ listen 6443; proxy_pass 10.0.0.1:6443; }}\n}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let (config, diagnostics) = load_in_part(&[file.as_path()], &options());
+        let paths: Vec<_> = config.health_pages.iter().map(|page| page.path.as_str()).collect();
+        assert_eq!(paths, Vec::from_iter(path), "{location}");
+        let is_told = diagnostics.iter().any(|finding| finding.location.place.line == 3);
+        assert!(path.is_some() || is_told, "{location}: dropped without a word");
+    }
+}
+
 /// The localhost proxy that Kubespray puts on every node.
 #[test]
 fn kubesprays_proxy_becomes_a_listener_and_a_health_page() {

@@ -33,6 +33,13 @@ fn start_in_lasting_thread(command: Command) -> std::io::Result<Child> {
     answer.recv().expect("the starter answers")
 }
 
+/// Its environment is gone before its sockets are; a zombie has none left.
+fn is_dying(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
 /// A program and everything that it started.
 #[derive(Debug)]
 pub struct Process {
@@ -90,7 +97,9 @@ impl Process {
 
     /// SIGKILL for all, until none is left.
     pub fn kill_family(&mut self) {
-        while !self.family().is_empty() || self.ended().is_none() {
+        let mut seen: Vec<u32> = Vec::new();
+        while !self.family().is_empty() || self.ended().is_none() || seen.iter().any(|pid| is_dying(*pid)) {
+            seen.extend(self.family());
             self.signal_family(Signal::SIGKILL);
             // A program may have overwritten the mark in its environment.
             self.signal(Signal::SIGKILL);

@@ -403,12 +403,86 @@ fn loses_nothing(bed: &mut Bed) -> Outcome {
     ensure(forwarding == "1", || "ip_forward was off".to_owned())
 }
 
+/// Somebody removes the table, a part of it, or what it needs.
+fn is_put_back(bed: &Bed) -> Outcome {
+    let lb1 = &bed.lab.lb1;
+    let mut held = session_with(&bed.lab.client, "b1")?;
+    let before = bed.peer.status(lb1)?["listeners"][0]["sessions_total"].as_u64();
+    for change in [
+        &["nft", "flush", "ruleset"][..],
+        &["nft", "delete", "table", "inet", "vipd-forward"],
+        &["nft", "flush", "chain", "inet", "vipd-forward", "prerouting"],
+        &["nft", "flush", "map", "inet", "vipd-forward", "services4"],
+        &["sysctl", "-qw", "net.ipv4.ip_forward=0"],
+    ] {
+        lb1.run(change);
+        let changed = Instant::now();
+        wait_until(&format!("it is served again after {change:?}"), SOON, || {
+            bed.lab.client.inside(|| connect(VIP, 80)).is_ok()
+        })?;
+        let took = changed.elapsed();
+        ensure(took < Duration::from_millis(1500), || format!("{change:?} was put right after {took:?}"))?;
+        held.write_all(b"x")
+            .and_then(|()| held.read_exact(&mut [0]))
+            .map_err(|error| format!("the open session after {change:?}: {error}"))?;
+    }
+    let said = bed.peer.process.output().matches("somebody has removed or changed the table").count();
+    ensure((1..=2).contains(&said), || format!("it is said {said} times in a few seconds"))?;
+    let after = bed.peer.status(lb1)?["listeners"][0]["sessions_total"].as_u64();
+    ensure(after > before, || format!("{before:?} sessions before, {after:?} after"))
+}
+
+/// What status says of the octets of one listener, from clients and to them.
+fn octets(bed: &Bed, listener: &str) -> Outcome<[u64; 2]> {
+    let status = bed.peer.status(&bed.lab.lb1)?;
+    let listeners = status["listeners"].as_array().cloned().unwrap_or_default();
+    let one = listeners.iter().find(|one| one["name"] == listener).cloned().unwrap_or_default();
+    let backends = one["backends"].as_array().cloned().unwrap_or_default();
+    let sum = |key: &str| backends.iter().filter_map(|backend| backend[key].as_u64()).sum();
+    Ok([sum("bytes_in"), sum("bytes_out")])
+}
+
+/// Octets are those that the client sent, and headers; also when the session has ended, and is forgotten.
+fn counts_octets(bed: &Bed) -> Outcome {
+    const SENT: usize = 1_000_000;
+    let (client, lb1) = (&bed.lab.client, &bed.lab.lb1);
+    let before = octets(bed, "seen")?;
+    let (mut stream, ..) = client.inside(|| connect(VIP, 81)).map_err(|error| error.to_string())?;
+    let (sent, mut got) = (vec![7; SENT], vec![0; SENT]);
+    thread::scope(|scope| {
+        let mut writing = stream.try_clone().expect("a socket");
+        scope.spawn(move || writing.write_all(&sent));
+        stream.read_exact(&mut got)
+    })
+    .map_err(|error| format!("a megabyte there and back: {error}"))?;
+    let tracked =
+        lb1.run(&["conntrack", "-L", "-p", "tcp", "--orig-port-dst", "81", "--state", "ESTABLISHED"]);
+    let expected: Vec<u64> =
+        tracked.split("bytes=").skip(1).filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect();
+    let is_counted = |when: &str| -> Outcome {
+        let now = octets(bed, "seen")?;
+        let more = [now[0] - before[0], now[1] - before[1]];
+        ensure(more.iter().all(|more| (SENT as u64..SENT as u64 * 11 / 10).contains(more)), || {
+            format!("{when}: {more:?} octets for {SENT} each way; conntrack -L: {expected:?}")
+        })
+    };
+    is_counted("open")?;
+    drop(stream);
+    wait_until("the session is over", SOON, || {
+        lb1.run(&["conntrack", "-L", "-p", "tcp", "--orig-port-dst", "81", "--state", "ESTABLISHED"])
+            .trim()
+            .is_empty()
+    })?;
+    lb1.run(&["conntrack", "-F"]);
+    is_counted("forgotten")
+}
+
 fn leaves_nothing(bed: &mut Bed) -> Outcome {
     // Also what a life that was killed had changed.
     bed.peer.stop()?;
     let left = bed.table();
     ensure(left.trim().is_empty(), || format!("left behind:\n{left}"))?;
-    for sysctl in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+    for sysctl in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/netfilter/nf_conntrack_acct"] {
         let value = bed.lab.lb1.read_sysctl(sysctl);
         ensure(value == "0", || format!("{sysctl} is {value}, it was 0"))?;
     }
@@ -433,6 +507,8 @@ fn story() -> (Option<Bed>, Outcome) {
     let outcome = carries(&mut bed)
         .and_then(|()| loses_a_backend(&bed))
         .and_then(|()| refuses_at_once(&mut bed))
+        .and_then(|()| counts_octets(&bed))
+        .and_then(|()| is_put_back(&bed))
         .and_then(|()| loses_nothing(&mut bed))
         .and_then(|()| leaves_nothing(&mut bed));
     (Some(bed), outcome)

@@ -179,6 +179,28 @@ virtual_server {VIP} 81 {{
     real_server {b3} 8080 {{
     }}
 }}
+virtual_server fwmark 7 {{
+    delay_loop 1
+    lb_algo rr
+    lb_kind NAT
+    real_server {b1} 8080 {{
+        TCP_CHECK {{
+            connect_timeout 1
+            retry 0
+        }}
+    }}
+    real_server {b3} 8080 {{
+    }}
+}}
+virtual_server fwmark 8 {{
+    lb_algo rr
+    lb_kind NAT
+    persistence_timeout 60
+    real_server {b1} 8080 {{
+    }}
+    real_server {b3} 8080 {{
+    }}
+}}
 virtual_server {VIP} 8080 {{
     delay_loop 1
     lb_algo rr
@@ -198,14 +220,37 @@ virtual_server {VIP} 8080 {{
     )
 }
 
+/// What people write for IPVS, in nft's words: several ports of one address.
+const MARKS: &str = "table inet mangle {
+    chain prerouting {
+        type filter hook prerouting priority mangle
+        ip daddr 10.77.0.100 meta l4proto { tcp, udp } th dport 9000-9009 meta mark set 7
+        ip daddr 10.77.0.100 meta l4proto tcp th dport 9010-9019 meta mark set 8
+    }
+}
+";
+
+/// With NAT the answers of real servers go through the director, as with IPVS.
+fn route_back(lab: &Lab) {
+    let client = format!("{}/32", lab.client.ipv4());
+    for server in &lab.others {
+        server.run(&["ip", "route", "add", &client, "via", &lab.lb1.ipv4()]);
+        server.sysctl("net/ipv4/conf/eth0/accept_redirects", "0");
+        server.sysctl("net/ipv4/conf/all/accept_redirects", "0");
+    }
+}
+
 fn story(lab: &Lab, folder: &Path) -> Outcome {
     let Lab { lb1, client, others, .. } = lab;
+    route_back(lab);
     let mut servers: Vec<Server> = others.iter().map(Server::start).collect();
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("the folder is ours");
     let told = |words: &str| std::fs::read_to_string(folder.join("told")).unwrap_or_default().contains(words);
     write("told.sh", &format!("echo \"$@\" >> {}/told\n", folder.display()));
     write("weight.sh", &format!("exit $(cat {}/code)\n", folder.display()));
     write("code", "3");
+    write("marks.nft", MARKS);
+    lb1.run(&["nft", "-f", &folder.join("marks.nft").to_string_lossy()]);
     let _peer = Peer::start_configured(Kind::Vipd, lb1, &configuration(lab, folder), "lvs");
     // Each loop of the forwarder takes turns for itself, so shares are equal but for a few.
     let goes_to = |what: &str,
@@ -223,6 +268,12 @@ fn story(lab: &Lab, folder: &Path) -> Outcome {
     tcp(80, &[("b1", 10), ("b2", 10)])?;
     tcp(81, &[("b1", 10), ("b3", 10)])?;
     udp(&[("b1", 10), ("b3", 10)])?;
+    // A mark takes several ports, over TCP and UDP.
+    tcp(9001, &[("b1", 10), ("b3", 10)])?;
+    goes_to("marked UDP", &|| ask(9002), &[("b1", 10), ("b3", 10)])?;
+    let kept = client.inside(|| get(9010)).map_err(|error| format!("fwmark 8: {error}"))?;
+    tcp(9011, &[(&kept, 20)])?;
+    ensure(client.inside(|| get(9020)).is_err(), || "what has no mark is served".to_owned())?;
     // The digest of the page is another one.
     servers[0].broken.store(true, Ordering::Relaxed);
     tcp(80, &[("b2", 20)])?;
@@ -245,7 +296,8 @@ fn story(lab: &Lab, folder: &Path) -> Outcome {
     tcp(81, &[("b3", 20)])?;
     // Over UDP too.
     drop(servers.remove(0));
-    udp(&[("b3", 20)])
+    udp(&[("b3", 20)])?;
+    tcp(9001, &[("b3", 20)])
 }
 
 #[test]

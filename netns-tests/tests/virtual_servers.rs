@@ -126,6 +126,7 @@ fn theirs(dump: &str) -> (Facts, Ports) {
     let (mut service, mut object, mut schedule) = (String::new(), String::new(), String::new());
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let (mut checking, mut sorry) = (false, false);
+    let mail = dump.contains("\n Email notification to:") && dump.contains("\n Smtp server = ");
     let (mut group, mut ports, mut early) = (String::new(), Ports::new(), Vec::new());
     for line in dump.lines() {
         if line.starts_with("------<") {
@@ -168,6 +169,8 @@ fn theirs(dump: &str) -> (Facts, Ports) {
                 service = format!("fwmark {value}");
                 object.clone_from(&service);
             }
+            // It says so of each, also where nobody gets mail.
+            "Using smtp notification" if mail && value == "yes" => add(&mut facts, &object, "mail"),
             "lvs_sched" => value.clone_into(&mut schedule),
             "protocol" => {
                 let udp = if value == "UDP" { "/udp" } else { "" };
@@ -318,8 +321,15 @@ fn listener_facts(facts: &mut Facts, listener: &Listener, config: &Config) {
     let is_there = |told: &&config::ready::Command| told.program.is_file();
     let name = &listener.name;
     let policy = &listener.policy;
-    let udp = policy.protocol == Protocol::Udp;
-    add(facts, name, format!("protocol {}", if udp { "UDP" } else { "TCP" }));
+    let protocol = match policy.protocol {
+        _ if !policy.marks.is_empty() => "none",
+        Protocol::Udp => "UDP",
+        Protocol::Tcp => "TCP",
+    };
+    add(facts, name, format!("protocol {protocol}"));
+    if policy.mail {
+        add(facts, name, "mail");
+    }
     if let Some(persistence) = policy.persistence {
         add(facts, name, format!("persistence timeout {}", persistence.timeout.as_secs()));
     }
@@ -346,6 +356,9 @@ fn listener_facts(facts: &mut Facts, listener: &Listener, config: &Config) {
         add(facts, &object, format!("weight {}", backend.weight));
         add(facts, &object, format!("most {}", policy.max_sessions.unwrap_or(0)));
         add(facts, &object, format!("inhibit {}", on(policy.inhibit_on_failure)));
+        if policy.mail {
+            add(facts, &object, "mail");
+        }
         for (word, told) in [("up", &policy.notify_up), ("down", &policy.notify_down)] {
             if let Some(told) = told.as_deref().filter(is_there) {
                 add(facts, &object, format!("{word} {}", command(told)));

@@ -68,7 +68,8 @@ impl Service {
         (balancer.choose(candidates, || wish.client.unwrap_or(0)), bind)
     }
 
-    fn quorum_is_lost(&self) -> bool {
+    /// It has one, and it is lost.
+    pub(super) fn quorum_is_lost(&self) -> bool {
         *self.kept.quorum.lock().unwrap_or_else(PoisonError::into_inner) == Some(false)
     }
 

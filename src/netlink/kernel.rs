@@ -84,6 +84,39 @@ impl Kernel {
         let _ = nix::sys::socket::setsockopt(&borrowed, nix::sys::socket::sockopt::SndBufForce, &octets);
     }
 
+    /// Room for so many octets of news that nobody has read yet; without the right to more it stays as it is.
+    pub fn make_room_for_news(&mut self, octets: usize) {
+        let borrowed = self.socket.as_fd();
+        let _ = nix::sys::socket::setsockopt(&borrowed, nix::sys::socket::sockopt::RcvBufForce, &octets);
+    }
+
+    /// Hears of what is told to this multicast group.
+    pub fn join(&mut self, group: u32) -> io::Result<()> {
+        self.socket.add_membership(group)
+    }
+
+    /// Gives what has been told since, by its kind. Whether nothing was lost.
+    pub fn news(&mut self, mut each: impl FnMut(u16, &[u8])) -> io::Result<bool> {
+        let mut is_whole = true;
+        let mut datagram = Vec::with_capacity(DATAGRAM);
+        loop {
+            datagram.clear();
+            match self.socket.recv(&mut datagram, libc::MSG_DONTWAIT) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_whole),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    is_whole = false;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            for (kind, _, payload) in messages(&datagram) {
+                each(kind, payload);
+            }
+        }
+    }
+
     /// Sends messages that take effect together, or not at all; the first error is the answer.
     pub fn send_batch(&mut self, batch: &[u8]) -> io::Result<()> {
         self.socket.send(batch, 0)?;

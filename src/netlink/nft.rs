@@ -5,7 +5,7 @@ use std::io;
 
 use nix::libc;
 
-use super::attributes::Attributes;
+use super::attributes::{self, Attributes};
 use super::kernel::Kernel;
 
 pub(crate) const SUBSYSTEM: u16 = 10 << 8;
@@ -44,6 +44,16 @@ pub(crate) const GOTO: u32 = (-4_i32).cast_unsigned();
 
 pub(crate) const HOOK_IN: u32 = 1;
 pub(crate) const HOOK_OUT: u32 = 3;
+
+const GETGEN: u16 = 16;
+
+/// How many changes there were of all tables of the network namespace, by whomever.
+pub(crate) fn generation(kernel: &mut Kernel) -> io::Result<u32> {
+    let answer = kernel.ask(SUBSYSTEM | GETGEN, 0, &[0, 0, 0, 0], &Attributes::default())?;
+    let id = attributes::read(answer.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == 1);
+    let id = id.and_then(|(_, value)| value.try_into().ok()).map(u32::from_be_bytes);
+    id.ok_or_else(|| io::Error::other("nf_tables does not tell its generation"))
+}
 
 /// Of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +109,7 @@ pub(crate) const NETWORK: u32 = 1;
 pub(crate) const TRANSPORT: u32 = 2;
 pub(crate) const META_IIF: u32 = 4;
 pub(crate) const META_OIF: u32 = 5;
+pub(crate) const META_MARK: u32 = 3;
 pub(crate) const META_L4PROTO: u32 = 16;
 pub(crate) const META_OIFKIND: u32 = 27;
 
@@ -160,23 +171,19 @@ pub(crate) fn translate(map: &str, register: u32) -> Attributes {
 pub(crate) const TYPE_INTEGER: u32 = 4;
 pub(crate) const TYPE_PROTOCOL: u32 = 12;
 pub(crate) const TYPE_PORT: u32 = 13;
+pub(crate) const TYPE_MARK: u32 = 19;
 
 /// NFT_REG32_00, the first of sixteen registers of four octets.
 pub(crate) const FIRST_WORD: u32 = 8;
 
 pub(crate) const META_NFPROTO: u32 = 15;
 pub(crate) const CT_STATE: u32 = 0;
-pub(crate) const CT_DIRECTION: u32 = 1;
 pub(crate) const CT_STATUS: u32 = 2;
-pub(crate) const CT_PROTO_SRC: u32 = 11;
 pub(crate) const CT_PROTO_DST: u32 = 12;
-pub(crate) const CT_SRC_IP: u32 = 19;
 pub(crate) const CT_DST_IP: u32 = 20;
-pub(crate) const CT_SRC_IP6: u32 = 21;
 pub(crate) const CT_DST_IP6: u32 = 22;
-/// IP_CT_DIR_ORIGINAL, IP_CT_DIR_REPLY.
+/// IP_CT_DIR_ORIGINAL.
 pub(crate) const ORIGINAL: u8 = 0;
-pub(crate) const REPLY: u8 = 1;
 
 pub(crate) fn not_equal(register: u32, value: &[u8]) -> Attributes {
     let value = Attributes::default().with(VALUE, value);
@@ -239,16 +246,12 @@ pub(crate) fn verdict(code: u32, chain: Option<&str>) -> Attributes {
     expression("immediate", &Attributes::default().be32(1, 0).nest(2, &data))
 }
 
-/// To the address in register 1, the port in register 2.
-pub(crate) fn destination_nat(family: Family) -> Attributes {
+/// To the address in register 1 and, with another port, that in register 2.
+pub(crate) fn destination_nat(family: Family, has_port: bool) -> Attributes {
     const DNAT: u32 = 1;
     const PROTO_SPECIFIED: u32 = 2;
-    let data = Attributes::default()
-        .be32(1, DNAT)
-        .be32(2, family.number().into())
-        .be32(3, REGISTER_1)
-        .be32(5, REGISTER_2)
-        .be32(7, PROTO_SPECIFIED);
+    let data = Attributes::default().be32(1, DNAT).be32(2, family.number().into()).be32(3, REGISTER_1);
+    let data = if has_port { data.be32(5, REGISTER_2).be32(7, PROTO_SPECIFIED) } else { data };
     expression("nat", &data)
 }
 
@@ -265,11 +268,6 @@ pub(crate) fn reject_port() -> Attributes {
 /// A counter of the table by its name.
 pub(crate) fn count(counter: &str) -> Attributes {
     expression("objref", &Attributes::default().be32(1, 1).text(2, counter))
-}
-
-/// The counter that a map has for the key in a register.
-pub(crate) fn count_by(map: &str, register: u32) -> Attributes {
-    expression("objref", &Attributes::default().be32(3, register).text(4, map))
 }
 
 /// Puts the key in register 1 into a set, or gives it its time again.

@@ -10,14 +10,18 @@ use super::attributes::{self, Attributes};
 use super::kernel::Kernel;
 use super::nft::{
     ACCEPT, DELSETELEM, DELTABLE, ELEMENT, Family, GOTO, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, NEWTABLE,
-    REGISTER_1, Requests, SET_CONSTANT, SET_MAP, SUBSYSTEM, TYPE_INTEGER, VALUE, VERDICT, expression,
+    REGISTER_1, Requests, SET_CONSTANT, SET_MAP, SUBSYSTEM, TYPE_INTEGER, TYPE_MARK, VALUE, VERDICT,
+    expression,
 };
 
 const GETTABLE: u16 = 1;
 const GETCHAIN: u16 = 4;
 const DELCHAIN: u16 = 5;
+const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
+const GETSET: u16 = 10;
 const DELSET: u16 = 11;
+const GETSETELEM: u16 = 13;
 const NEWOBJ: u16 = 18;
 const GETOBJ: u16 = 19;
 const DELOBJ: u16 = 20;
@@ -25,7 +29,6 @@ const DELOBJ: u16 = 20;
 const SET_ANONYMOUS: u32 = 1;
 const SET_TIMEOUT: u32 = 0x10;
 const SET_EVAL: u32 = 0x20;
-const SET_OBJECT: u32 = 0x40;
 /// NFT_DATA_VERDICT.
 const VERDICTS: u32 = 0xffff_ff00;
 const COUNTER: u32 = 1;
@@ -61,7 +64,6 @@ pub(crate) struct Set {
 pub(crate) enum Holds {
     Keys,
     Verdicts,
-    Counters,
     /// Keys that rules put in and that go after this time; at most so many.
     Remembered(Duration, u32),
 }
@@ -100,7 +102,6 @@ pub(crate) enum Part {
 pub(crate) enum To {
     Nothing,
     Chain(String),
-    Counter(String),
 }
 
 /// A table, and how it is told of.
@@ -200,6 +201,67 @@ impl Table {
         Ok(counters)
     }
 
+    /// Whether it holds what is wanted and nothing else, as far as names and numbers tell; what rules put into sets by
+    /// themselves is not looked at.
+    pub fn holds(&self, kernel: &mut Kernel, wanted: &Ruleset) -> io::Result<bool> {
+        let counts = |chains: &BTreeMap<String, Chain>| -> BTreeMap<String, usize> {
+            chains.iter().map(|(name, chain)| (name.clone(), chain.rules.len())).collect()
+        };
+        let mut chains: BTreeMap<String, usize> = BTreeMap::new();
+        for name in self.names(kernel, GETCHAIN, 3)? {
+            chains.insert(name, 0);
+        }
+        for chain in self.names(kernel, GETRULE, 2)? {
+            *chains.entry(chain).or_default() += 1;
+        }
+        let sets: BTreeSet<String> =
+            self.names(kernel, GETSET, 2)?.into_iter().filter(|name| !name.starts_with("__")).collect();
+        if chains != counts(&wanted.chains)
+            || !sets.iter().eq(wanted.sets.keys())
+            || !self.counters(kernel)?.keys().eq(&wanted.counters)
+        {
+            return Ok(false);
+        }
+        for (name, _) in wanted.sets.iter().filter(|(_, set)| !matches!(set.holds, Holds::Remembered(..))) {
+            let elements = wanted.elements.keys().filter(|(set, _)| set == name).count();
+            if self.elements_in(kernel, name)? != elements {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The text in this attribute of everything of a kind that is in the table.
+    fn names(&self, kernel: &mut Kernel, kind: u16, attribute: u16) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        let header = [Family::Inet.number(), 0, 0, 0];
+        kernel.dump(SUBSYSTEM | kind, &header, &self.named(), |payload| {
+            let (mut ours, mut name) = (false, None);
+            for (kind, value) in attributes::read(payload.get(header.len()..).unwrap_or_default()) {
+                match kind {
+                    1 => ours = attributes::as_text(value) == self.name,
+                    kind if kind == attribute => name = Some(attributes::as_text(value)),
+                    _ => {}
+                }
+            }
+            names.extend(name.filter(|_| ours));
+        })?;
+        Ok(names)
+    }
+
+    fn elements_in(&self, kernel: &mut Kernel, set: &str) -> io::Result<usize> {
+        let mut count = 0;
+        let header = [Family::Inet.number(), 0, 0, 0];
+        kernel.dump(SUBSYSTEM | GETSETELEM, &header, &self.named().text(2, set), |payload| {
+            let lists = attributes::read(payload.get(header.len()..).unwrap_or_default());
+            count += lists
+                .filter(|(kind, _)| *kind == 3)
+                .map(|(_, list)| attributes::read(list).count())
+                .sum::<usize>();
+        })?;
+        Ok(count)
+    }
+
     /// What has to be done so that the table is `to` when it is `from`.
     pub fn change(&self, requests: &mut Requests, from: &Ruleset, to: &Ruleset) {
         let mut change = Change { table: self, requests, set_id: 0 };
@@ -280,12 +342,14 @@ impl Change<'_> {
         let attributes = match set.holds {
             Holds::Keys => attributes(0),
             Holds::Verdicts => attributes(SET_MAP).be32(6, VERDICTS).be32(7, 0),
-            Holds::Counters => attributes(SET_OBJECT).be32(15, COUNTER),
             Holds::Remembered(time, most) => attributes(SET_TIMEOUT | SET_EVAL)
                 .nest(9, &Attributes::default().be32(1, most))
                 .be64(11, u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         };
-        let attributes = attributes.be32(10, self.set_id);
+        let mut attributes = attributes.be32(10, self.set_id);
+        if set.key == TYPE_MARK {
+            attributes = attributes.with(13, &in_hosts_order());
+        }
         self.requests.push(NEWSET, libc::NLM_F_CREATE, Family::Inet, attributes);
     }
 
@@ -311,8 +375,7 @@ impl Change<'_> {
         let attributes = attributes.be32(3, SET_ANONYMOUS | SET_CONSTANT | SET_MAP);
         let attributes = attributes.be32(4, TYPE_INTEGER).be32(5, 4).be32(6, VERDICTS).be32(7, 0);
         let attributes = attributes.be32(10, self.set_id).nest(9, &Attributes::default().be32(1, size));
-        // NFTNL_UDATA_SET_KEYBYTEORDER: for `nft`, which shows the numbers, they are in the host's order.
-        let attributes = attributes.with(13, &[&[0, 4][..], &1_u32.to_ne_bytes()].concat());
+        let attributes = attributes.with(13, &in_hosts_order());
         self.requests.push(NEWSET, libc::NLM_F_CREATE, Family::Inet, attributes);
         let elements: Vec<Attributes> = (0_u32..)
             .zip(chains)
@@ -344,6 +407,11 @@ impl Change<'_> {
     }
 }
 
+/// NFTNL_UDATA_SET_KEYBYTEORDER: for `nft`, which shows the keys.
+fn in_hosts_order() -> Vec<u8> {
+    [&[0, 4][..], &1_u32.to_ne_bytes()].concat()
+}
+
 fn element(key: &[u8], to: &To) -> Attributes {
     let attributes = Attributes::default().nest(1, &Attributes::default().with(VALUE, key));
     match to {
@@ -352,7 +420,6 @@ fn element(key: &[u8], to: &To) -> Attributes {
             let verdict = Attributes::default().be32(1, GOTO).text(2, chain);
             attributes.nest(2, &Attributes::default().nest(VERDICT, &verdict))
         }
-        To::Counter(counter) => attributes.text(9, counter),
     }
 }
 

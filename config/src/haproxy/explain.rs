@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::model::Listener;
 use crate::ready::Backups;
 use crate::written::Statement;
@@ -158,14 +158,24 @@ pub(super) fn listener(
             diagnostics.push(finding.help("HAProxy starts without it only with the sysctl net.ipv4.ip_nonlocal_bind; vipd binds it in any case"));
         }
     }
-    let mut backups = listener.backends.iter().filter(|server| server.policy.backup);
-    if listener.policy.backups == Backups::First
-        && let (Some(first), Some(second)) = (backups.next(), backups.next())
-    {
-        let message = format!("this backup waits until {} is down too", first.name.value);
-        let finding = Diagnostic::notice("waiting-backup", &second.name.at, message);
-        diagnostics.push(finding.help("one backup is used at a time, the first that is not down; `option allbackups` shares sessions among all"));
+    if listener.policy.backups == Backups::First {
+        waiting_backup(listener, diagnostics);
     }
+}
+
+/// Backups in the order in which they are used: those by name come last.
+fn waiting_backup(listener: &Listener, diagnostics: &mut Diagnostics) {
+    let fixed = listener.backends.iter().filter(|server| server.policy.backup);
+    let fixed = fixed.map(|server| (server.name.value.as_str(), server.name.at.clone()));
+    let named = listener.discovered.iter().map(|found| &found.template);
+    let named = named
+        .filter(|server| server.policy.backup)
+        .map(|server| (server.name.as_str(), Location { place: server.place.clone(), length: 1 }));
+    let mut backups = fixed.chain(named);
+    let (Some((first, _)), Some((_, second))) = (backups.next(), backups.next()) else { return };
+    let message = format!("this backup waits until {first} is down too");
+    let finding = Diagnostic::notice("waiting-backup", &second, message);
+    diagnostics.push(finding.help("one backup is used at a time, the first that is not down; `option allbackups` shares sessions among all"));
 }
 
 fn idle_watches(listener: &Listener, frontend: &Proxy, backend: &Proxy, diagnostics: &mut Diagnostics) {

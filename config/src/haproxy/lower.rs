@@ -45,8 +45,14 @@ pub(super) fn lower(configuration: &Configuration, model: &mut Model, diagnostic
     for proxy in configuration.proxies.iter().filter(|proxy| proxy.is_backend() && !proxy.is_disabled()) {
         lowering.farm(proxy);
     }
+    let mut names = HashSet::new();
     for proxy in configuration.proxies.iter().filter(|proxy| proxy.is_frontend() && !proxy.is_disabled()) {
+        let before = lowering.model.listeners.len();
         lowering.frontend(proxy);
+        // That there are two was said.
+        if !names.insert(proxy.name.text.as_str()) {
+            lowering.model.listeners.truncate(before);
+        }
     }
     lowering.pages();
     lowering.unused();

@@ -53,13 +53,25 @@ pub(super) fn read(backend: &Proxy, proxies: &[Proxy], diagnostics: &mut Diagnos
     if rules.is_empty()
         && let Some(line) = backend.lines("stick-table").next()
     {
-        let finding =
-            Diagnostic::notice("not-needed", &line.statement.whole(), "this table never chose a server");
-        diagnostics.push(finding.help(
-            "`stick on src` would; a table that counts clients is of no use without a rule that asks it",
-        ));
+        let (message, help) = if is_asked(backend, proxies) {
+            ("this table chooses no server", "what becomes of the rules that ask it is said at their lines")
+        } else {
+            (
+                "this table never chose a server",
+                "`stick on src` would; a table that counts clients is of no use without a rule that asks it",
+            )
+        };
+        diagnostics.push(Diagnostic::notice("not-needed", &line.statement.whole(), message).help(help));
     }
     found
+}
+
+/// Some rule names the table of this backend: `track-sc0 src table NAME`.
+fn is_asked(backend: &Proxy, proxies: &[Proxy]) -> bool {
+    let lines = proxies.iter().flat_map(|proxy| &proxy.lines);
+    lines
+        .flat_map(|line| line.statement.words.windows(2))
+        .any(|pair| matches!(pair, [table, name] if table.text == "table" && name.text == backend.name.text))
 }
 
 /// `src`, maybe `src,ipmask(24,64)`: how many bits count.

@@ -42,11 +42,23 @@ pub struct Listener {
     pub policy: Policy,
 }
 
+impl Listener {
+    /// Of its addresses, or of its backends where marks choose what it carries.
+    pub fn is_ipv6(&self) -> bool {
+        let backend = || self.backends.first().map(|backend| &backend.address);
+        self.bind.first().or_else(backend).is_some_and(SocketAddr::is_ipv6)
+    }
+}
+
 /// What is asked for less often than the rest of a [`Listener`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// UDP in kernel mode only.
     pub protocol: Protocol,
+    /// Firewall marks: TCP and UDP that has one of them, and goes to this host, is carried instead of what comes to
+    /// `bind`. In kernel mode only.
+    #[serde(skip_serializing_if = "is_default")]
+    pub marks: Vec<u32>,
     /// Who carries the bytes.
     pub mode: Mode,
     /// Clients that come again go to the backend they had.
@@ -87,6 +99,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             protocol: Protocol::Tcp,
+            marks: Vec::new(),
             mode: Mode::Proxy,
             persistence: None,
             retries: None,

@@ -36,7 +36,7 @@ impl Door<'_> {
         let checks = self.value(&mut table, "check").or(listener.check);
         let policy = self.backend_policy(&mut table);
         let service = self.text(&mut table, "srv");
-        let target = self.value(&mut table, "address").and_then(|value| self.as_target(value));
+        let target = self.value(&mut table, "address").and_then(|value| self.as_backend(value));
         let found = match (service, target) {
             (Some(service), None) if !table.has("address") => {
                 Some((Lookup::Service(service.value), service.at))

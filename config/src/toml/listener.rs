@@ -25,7 +25,7 @@ impl Door<'_> {
             .into_iter()
             .filter_map(|value| self.as_socket_address(value))
             .collect();
-        if !table.has("bind") {
+        if !table.has("bind") && !table.has("marks") {
             self.missing(&table, "bind", "ADDRESS:PORT, normally that of a virtual address");
         }
         let (balances, policy) = (table.has("balance"), self.policy(&mut table));

@@ -24,6 +24,7 @@ impl Door<'_> {
         let one = || Quorum { least: 1, hysteresis: 0, up: None, down: None, at_end: false };
         Policy {
             protocol,
+            marks: self.marks(table),
             mode: self.mode(table),
             persistence: self.persistence(table),
             retries: self.integer(table, "retries", 0..=100).map(|n| n.value),
@@ -61,6 +62,12 @@ impl Door<'_> {
                 .unwrap_or(Beside::Auto),
             mail,
         }
+    }
+
+    fn marks(&mut self, table: &mut Table<'_>) -> Vec<u32> {
+        let values = self.list(table, "marks");
+        let mark = |value| self.as_integer(value, 1..=u32::MAX.into()).map(|mark| mark.value);
+        values.into_iter().filter_map(mark).collect()
     }
 
     pub(super) fn balance(&mut self, table: &mut Table<'_>) -> Balance {

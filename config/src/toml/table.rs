@@ -344,12 +344,22 @@ impl Door<'_> {
 
     /// `HOST:PORT`, where the host may be a name.
     pub(super) fn as_target(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Located<Target>> {
+        self.host_and_port(value, 1)
+    }
+
+    /// The same; port 0 of an address is that which the client asked for.
+    pub(super) fn as_backend(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Located<Target>> {
+        let is_address = value.get_ref().as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok());
+        self.host_and_port(value, if is_address { 0 } else { 1 })
+    }
+
+    fn host_and_port(&mut self, value: &Spanned<DeValue<'_>>, least: u16) -> Option<Located<Target>> {
         let expected = "HOST:PORT such as \"127.0.0.1:6443\"";
         let text = self.as_text(value, expected)?;
         let parts = text.value.rsplit_once(':').and_then(|(host, port)| {
             let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).map_or(host, |h| h);
             let bare = text.value.starts_with('[') || !host.contains(':');
-            let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+            let port = port.parse::<u16>().ok().filter(|port| *port >= least)?;
             let plain = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
             (bare && plain).then(|| Target { host: host.to_owned(), port })
         });

@@ -15,7 +15,9 @@ use super::{command, duration, flag, inline, line, list, never, number, optional
 pub(super) fn listener(listener: &Listener, config: &Config) -> String {
     let mut text = String::new();
     line(&mut text, "name", &quoted(&listener.name));
-    line(&mut text, "bind", &list(listener.bind.iter().map(|b| quoted(&b.to_string()))));
+    if listener.policy.marks.is_empty() {
+        line(&mut text, "bind", &list(listener.bind.iter().map(|b| quoted(&b.to_string()))));
+    }
     let balance = match listener.balance {
         Balance::LeastConn => None,
         Balance::RoundRobin => Some("roundrobin"),
@@ -109,6 +111,9 @@ fn policy(text: &mut String, policy: &Policy) {
     let default = Policy::default();
     if policy.protocol == Protocol::Udp {
         word(text, "protocol", Some("udp"));
+    }
+    if !policy.marks.is_empty() {
+        line(text, "marks", &list(policy.marks.iter().map(ToString::to_string)));
     }
     if let Mode::Kernel { source_nat } = policy.mode {
         word(text, "mode", Some("kernel"));

@@ -1,7 +1,6 @@
 //! What the kernel cannot do for a listener with `mode = "kernel"`, and what only the kernel can do.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Severity};
 use crate::ready::{Balance, Beside, Config, Listener, Mode, Place, Protocol};
@@ -47,6 +46,11 @@ fn findings(listener: &Listener) -> Vec<Diagnostic> {
             let finding = error(&listener.place, "the proxy carries TCP alone");
             findings.push(finding.help("write `mode = \"kernel\"` beside `protocol = \"udp\"`"));
         }
+        if !listener.policy.marks.is_empty() {
+            let finding = error(&listener.place, "the proxy does not see firewall marks");
+            findings.push(finding.help("write `mode = \"kernel\"` beside `marks`"));
+        }
+        findings.extend(without_port(listener));
         return findings;
     }
     addresses(listener, &mut findings);
@@ -81,7 +85,19 @@ fn addresses(listener: &Listener, findings: &mut Vec<Diagnostic>) {
             Protocol::Udp => "write the virtual address and its port; UDP is carried by the kernel alone",
         }));
     }
-    let is_ipv6 = listener.bind.first().is_some_and(SocketAddr::is_ipv6);
+    match (listener.bind.is_empty(), listener.policy.marks.is_empty()) {
+        (_, true) => findings.extend(without_port(listener)),
+        (true, false) if listener.policy.protocol == Protocol::Udp => findings.push(
+            error(&listener.place, format!("listener {}: a protocol beside marks", listener.name))
+                .help("remove it: what has a mark is carried over TCP and over UDP"),
+        ),
+        (true, false) => {}
+        (false, false) => findings.push(
+            error(&listener.place, format!("listener {} has `bind` and `marks`", listener.name))
+                .help("write a listener for each"),
+        ),
+    }
+    let is_ipv6 = listener.is_ipv6();
     if listener.bind.iter().any(|bind| bind.is_ipv6() != is_ipv6) {
         let message = format!("listener {} has addresses of IPv4 and of IPv6", listener.name);
         findings.push(
@@ -105,6 +121,13 @@ fn addresses(listener: &Listener, findings: &mut Vec<Diagnostic>) {
         findings
             .push(error(&discovery.template.place, message).help("write addresses, or `mode = \"proxy\"`"));
     }
+}
+
+/// Port 0 is that which the client asked for, where it can ask for several.
+fn without_port(listener: &Listener) -> Option<Diagnostic> {
+    let backend = listener.backends.iter().find(|backend| backend.address.port() == 0)?;
+    let message = format!("backend {} ({}) has no port", backend.name, backend.address);
+    Some(error(&backend.place, message).expected("a port; 0 is for a listener with `marks`"))
 }
 
 /// Keys that ask for what only a proxy can do.

@@ -58,7 +58,7 @@ fn ruleset(address: SocketAddr, port: u16) -> Ruleset {
         equal(REGISTER_1, &address.port().to_be_bytes()),
         immediate(REGISTER_1, &octets(address.ip())),
         immediate(REGISTER_2, &port.to_be_bytes()),
-        destination_nat(family),
+        destination_nat(family, true),
     ]);
     let rule = Rule::new(parts).saying("another socket has the port on every address");
     let chain = |number| Chain {

@@ -8,9 +8,12 @@
 //! - One table, `inet vipd-forward`. It is taken over when it was left by a former life, and goes at the end.
 //! - Only what comes to an address that this host has is carried: where the VIP is elsewhere the rules do nothing.
 //! - Forwarding is switched on while it is needed, and restored; what is not ours is then not forwarded.
-//! - Sessions and bytes are counted by nftables (with the headers of IP), open sessions by connection tracking.
+//! - New sessions are counted by nftables, open ones and bytes (with the headers of IP) by connection tracking: no rule
+//!   sees an established packet, but where forwarding was off.
+//! - What others change of it is put back within a second.
 
 mod conntrack;
+mod counting;
 mod forwarding;
 mod nudge;
 mod pool;
@@ -125,6 +128,7 @@ impl KernelPath {
     /// Has the rules follow what the listeners say, for ever.
     pub async fn follow(self: Arc<Self>) {
         let mut noticed: Option<Instant> = None;
+        let mut said: Option<Instant> = None;
         let mut again: Vec<Ending> = Vec::new();
         loop {
             if self.services().is_empty() {
@@ -133,11 +137,19 @@ impl KernelPath {
                 // Also when nothing is told: weights grow with time, and an operator changes them.
                 let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
             }
+            let tended = self.ask(Ruler::tend).await;
+            if let Ok(found) = &tended
+                && !found.is_empty()
+                && said.is_none_or(|at| at.elapsed() > NOTICE_GAP)
+            {
+                said = Some(Instant::now());
+                self.events.send(Kind::Notice { text: found.join("; ") });
+            }
             // A session may have been made by the rules before while those of its backend were ended.
             self.end(std::mem::take(&mut again)).await;
             let updated = self.update(&mut again).await;
             self.end(again.clone()).await;
-            if let Err(error) = updated
+            if let Err(error) = tended.map(drop).and(updated)
                 && noticed.is_none_or(|at| at.elapsed() > NOTICE_GAP)
             {
                 noticed = Some(Instant::now());
@@ -208,8 +220,9 @@ impl KernelPath {
                 counts.sessions.store(carried.open, Ordering::Relaxed);
                 counts.sessions_max.fetch_max(carried.open, Ordering::Relaxed);
                 counts.sessions_total.store(carried.sessions, Ordering::Relaxed);
-                counts.bytes_in.store(carried.bytes_in, Ordering::Relaxed);
-                counts.bytes_out.store(carried.bytes_out, Ordering::Relaxed);
+                // A flow that ends while it is looked for is seen neither as open nor as ended.
+                counts.bytes_in.fetch_max(carried.bytes_in, Ordering::Relaxed);
+                counts.bytes_out.fetch_max(carried.bytes_out, Ordering::Relaxed);
                 open += carried.open;
                 sessions += carried.sessions;
             }
@@ -237,12 +250,14 @@ impl KernelPath {
 
 fn rules_of(service: &Service) -> rules::Service {
     let backends: Vec<BackendStatus> = service.status().backends;
-    translated(&service.config, members(&service.config, &backends))
+    translated(&service.config, members(&service.config, &backends, service.quorum_is_lost()))
 }
 
 fn translated(listener: &Listener, members: Vec<Member>) -> rules::Service {
     rules::Service {
         bind: listener.bind.clone(),
+        marks: listener.policy.marks.clone(),
+        is_ipv6: listener.is_ipv6(),
         protocol: listener.policy.protocol,
         balance: listener.balance,
         source_nat: matches!(listener.policy.mode, Mode::Kernel { source_nat: true }),
@@ -251,11 +266,15 @@ fn translated(listener: &Listener, members: Vec<Member>) -> rules::Service {
     }
 }
 
-/// What each backend gets: only the best that there are get new sessions, backups come last.
-fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
+/// What each backend gets: only the best that there are get new sessions, backups come last. While the quorum is lost
+/// backups alone are used, if there are any that can be.
+fn members(listener: &Listener, backends: &[BackendStatus], quorum_is_lost: bool) -> Vec<Member> {
     let ranks: Vec<Option<u8>> =
         listener.backends.iter().zip(backends).map(|(config, now)| rank(listener, config, now)).collect();
-    let best = ranks.iter().flatten().min().copied();
+    let of_backups = listener.backends.iter().zip(&ranks).filter(|(config, _)| config.policy.backup);
+    let best_backup = of_backups.filter_map(|(_, rank)| *rank).min().filter(|_| quorum_is_lost);
+    let best = best_backup.or(ranks.iter().flatten().min().copied());
+    let closes_backups = listener.policy.close_backup_sessions && best.is_some_and(|best| best < BACKUP);
     let is_first = |index: usize| {
         let alone = listener.policy.backups == Backups::First && listener.backends[index].policy.backup;
         !alone || ranks.iter().position(|rank| *rank == best) == Some(index)
@@ -263,6 +282,9 @@ fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
     let tries_all = best.is_none() && listener.policy.no_backend == NoBackend::TryAll;
     let share = |index: usize, now: &BackendStatus, config: &config::ready::Backend| {
         let rank = ranks[index];
+        if config.policy.backup && closes_backups {
+            return Share::Ended;
+        }
         if now.admin == Admin::Maint {
             return Share::None;
         }
@@ -289,6 +311,9 @@ fn members(listener: &Listener, backends: &[BackendStatus]) -> Vec<Member> {
     listener.backends.iter().zip(backends).enumerate().map(member).collect()
 }
 
+/// Least rank of a backup.
+const BACKUP: u8 = 2;
+
 /// Smaller is better; `None`: no new sessions.
 fn rank(listener: &Listener, config: &config::ready::Backend, now: &BackendStatus) -> Option<u8> {
     if now.admin != Admin::Ready || now.effective_weight == 0 {
@@ -302,8 +327,8 @@ fn rank(listener: &Listener, config: &config::ready::Backend, now: &BackendStatu
     };
     Some(match (config.policy.backup, listener.policy.backups) {
         (false, _) => rank,
-        (true, Backups::All) => rank + 2,
-        (true, Backups::First) => 2,
+        (true, Backups::All) => rank + BACKUP,
+        (true, Backups::First) => BACKUP,
     })
 }
 

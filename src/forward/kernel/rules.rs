@@ -1,5 +1,6 @@
-//! The table that stands for the listeners: who goes where, whose source is changed, what is refused, what is counted.
-//! Pure.
+//! The table that stands for the listeners: who goes where, whose source is changed, what is refused. Pure.
+//!
+//! Everything but [`ONLY_OURS`] sees the first packet of a session alone; octets are counted by connection tracking.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,12 +10,11 @@ use config::ready::{Balance, Persistence, Protocol};
 use super::pool::{Member, Share, places};
 use crate::netlink::attributes::{Attributes, octets};
 use crate::netlink::nft::{
-    ACCEPT, CT_DIRECTION, CT_DST_IP, CT_DST_IP6, CT_PROTO_DST, CT_PROTO_SRC, CT_SRC_IP, CT_SRC_IP6, CT_STATE,
-    CT_STATUS, DROP, FIRST_WORD, Family, GOTO, HOOK_IN, HOOK_OUT, META_IIF, META_L4PROTO, META_NFPROTO,
-    NETWORK, ORIGINAL, REGISTER_1, REGISTER_2, REPLY, TRANSPORT, TYPE_IPV4, TYPE_IPV6, TYPE_PORT,
-    TYPE_PROTOCOL, addresses, conntrack, count, count_by, destination_nat, equal, expression, hash,
-    immediate, is_local, lookup, mask, meta, not_equal, number, payload, payload_to, reject_port,
-    reject_reset, remember, translate_to_verdict, verdict,
+    ACCEPT, CT_DST_IP, CT_DST_IP6, CT_PROTO_DST, CT_STATE, CT_STATUS, DROP, FIRST_WORD, Family, GOTO,
+    HOOK_IN, HOOK_OUT, META_L4PROTO, META_MARK, META_NFPROTO, NETWORK, ORIGINAL, REGISTER_1, REGISTER_2,
+    TRANSPORT, TYPE_IPV4, TYPE_IPV6, TYPE_MARK, TYPE_PORT, TYPE_PROTOCOL, addresses, conntrack, count,
+    destination_nat, equal, expression, hash, immediate, is_local, lookup, mask, meta, not_equal, number,
+    payload, payload_to, reject_port, reject_reset, remember, translate_to_verdict, verdict,
 };
 use crate::netlink::ruleset::{Chain, Holds, Hook, Part, Rule, Ruleset, Set, To};
 
@@ -33,16 +33,18 @@ const DESTINATION_CHANGED: u32 = 0x20;
 const MOST_CLIENTS: u32 = 262_144;
 /// Of `jhash`: any that stays.
 const SEED: u32 = 0x7669_7064;
-/// `lo` is the first interface of every network namespace.
-const LOOPBACK: u32 = 1;
 const LONGEST_NAME: usize = 60;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Of one family.
+    /// Of one family. None: what has one of the marks, and goes to this host.
     pub bind: Vec<SocketAddr>,
-    /// TCP or UDP.
+    /// Firewall marks; over TCP and UDP.
+    pub marks: Vec<u32>,
+    /// Whether all of it is IPv6.
+    pub is_ipv6: bool,
+    /// TCP or UDP, of `bind`.
     pub protocol: Protocol,
     /// How the kernel draws.
     pub balance: Balance,
@@ -54,6 +56,17 @@ pub struct Service {
     pub members: Vec<Member>,
 }
 
+impl Service {
+    /// What it carries.
+    fn protocols(&self) -> &'static [Protocol] {
+        match self.protocol {
+            _ if !self.marks.is_empty() => &[Protocol::Tcp, Protocol::Udp],
+            Protocol::Tcp => &[Protocol::Tcp],
+            Protocol::Udp => &[Protocol::Udp],
+        }
+    }
+}
+
 /// What the table does beside carrying listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Router {
@@ -61,10 +74,14 @@ pub struct Router {
     pub only_ours_ipv4: bool,
     /// The same for IPv6.
     pub only_ours_ipv6: bool,
+    /// Connection tracking counted nothing before.
+    pub counting_was_off: bool,
 }
 
 /// Chains that tell a later life that forwarding was off before.
 pub const ONLY_OURS: [&str; 2] = ["only-ours-ipv4", "only-ours-ipv6"];
+/// The same of counting: an empty chain.
+pub const COUNTING_WAS_OFF: &str = "counting-was-off";
 
 /// The names that things of a backend have in the table.
 pub struct Names {
@@ -72,10 +89,6 @@ pub struct Names {
     clients: String,
     /// New sessions.
     pub sessions: String,
-    /// Packets and octets from clients.
-    pub incoming: String,
-    /// To clients.
-    pub outgoing: String,
 }
 
 impl Names {
@@ -86,8 +99,6 @@ impl Names {
             chain: format!("backend-{name}"),
             clients: format!("clients-{name}"),
             sessions: format!("sessions-{name}"),
-            incoming: format!("in-{name}"),
-            outgoing: format!("out-{name}"),
         }
     }
 
@@ -112,11 +123,15 @@ fn word(name: &str) -> String {
 pub fn ruleset(services: &BTreeMap<String, Service>, router: Router) -> Ruleset {
     let mut ruleset = Ruleset::default();
     for is_ipv6 in [false, true] {
-        let of_family =
-            services.values().flat_map(|service| &service.bind).any(|bind| bind.is_ipv6() == is_ipv6);
-        if of_family {
-            skeleton(&mut ruleset, is_ipv6);
+        let mut of_family = services.values().filter(|service| service.is_ipv6 == is_ipv6).peekable();
+        if of_family.peek().is_none() {
+            continue;
         }
+        // IPVS looks at the mark first too.
+        if of_family.any(|service| !service.marks.is_empty()) {
+            skeleton(&mut ruleset, is_ipv6, &BY_MARK);
+        }
+        skeleton(&mut ruleset, is_ipv6, &BY_ADDRESS);
     }
     if ruleset.chains.is_empty() {
         return ruleset;
@@ -127,6 +142,9 @@ pub fn ruleset(services: &BTreeMap<String, Service>, router: Router) -> Ruleset 
         if only_ours {
             ruleset.chains.insert(name.to_owned(), nobody_elses(is_ipv6));
         }
+    }
+    if router.counting_was_off {
+        ruleset.chains.insert(COUNTING_WAS_OFF.to_owned(), Chain::default());
     }
     for (name, service) in services {
         listener(&mut ruleset, name, service);
@@ -182,22 +200,17 @@ fn wanted(is_ipv6: bool) -> [Attributes; 3] {
     ]
 }
 
-/// Who answers: address . port, behind [`wanted`].
-fn answering(is_ipv6: bool) -> [Attributes; 2] {
-    let next = FIRST_WORD + words(is_ipv6) + 2;
-    [
-        conntrack(if is_ipv6 { CT_SRC_IP6 } else { CT_SRC_IP }, Some(REPLY), next),
-        conntrack(CT_PROTO_SRC, Some(REPLY), next + words(is_ipv6)),
-    ]
-}
-
-fn key(protocol: Protocol, address: SocketAddr) -> Vec<u8> {
+fn number_of(protocol: Protocol) -> u8 {
     let number = match protocol {
         Protocol::Tcp => nix::libc::IPPROTO_TCP,
         Protocol::Udp => nix::libc::IPPROTO_UDP,
     };
+    number.to_le_bytes()[0]
+}
+
+fn key(protocol: Protocol, address: SocketAddr) -> Vec<u8> {
     let mut key = octets(address.ip());
-    key.extend([number.to_le_bytes()[0], 0, 0, 0]);
+    key.extend([number_of(protocol), 0, 0, 0]);
     key.extend(port(address));
     key
 }
@@ -212,33 +225,50 @@ fn base(kind: &'static str, number: u32, priority: i32) -> Chain {
     Chain { hook: Some(Hook { kind, number, priority }), rules: Vec::new() }
 }
 
+/// The maps in which a packet's listener is looked up, what to do without a backend, and whose source is changed.
+struct Maps {
+    services: &'static str,
+    no_backend: &'static str,
+    source_nat: &'static str,
+    is_by_mark: bool,
+}
+
+const BY_ADDRESS: Maps =
+    Maps { services: "services", no_backend: "no-backend", source_nat: "source-nat", is_by_mark: false };
+const BY_MARK: Maps = Maps {
+    services: "marked-services",
+    no_backend: "marked-no-backend",
+    source_nat: "marked-source-nat",
+    is_by_mark: true,
+};
+
 /// Chains at the hooks, and the maps that they look into.
-fn skeleton(ruleset: &mut Ruleset, is_ipv6: bool) {
+fn skeleton(ruleset: &mut Ruleset, is_ipv6: bool, maps: &Maps) {
     let name = |name: &str| numbered(name, is_ipv6);
     let address = if is_ipv6 { TYPE_IPV6 } else { TYPE_IPV4 };
-    let length = 4 * words(is_ipv6);
-    let service = (address << 6 | TYPE_PROTOCOL) << 6 | TYPE_PORT;
-    let flow = (service << 6 | address) << 6 | TYPE_PORT;
+    let (key, length) = match maps.is_by_mark {
+        true => (TYPE_MARK, 4),
+        false => ((address << 6 | TYPE_PROTOCOL) << 6 | TYPE_PORT, 4 * words(is_ipv6) + 8),
+    };
     for (set, holds) in
-        [("services", Holds::Verdicts), ("no-backend", Holds::Verdicts), ("source-nat", Holds::Keys)]
+        [(maps.services, Holds::Verdicts), (maps.no_backend, Holds::Verdicts), (maps.source_nat, Holds::Keys)]
     {
-        ruleset.sets.insert(name(set), Set { key: service, length: length + 8, holds });
+        ruleset.sets.insert(name(set), Set { key, length, holds });
     }
-    for set in ["count-in", "count-out"] {
-        let set = (name(set), Set { key: flow, length: 2 * length + 12, holds: Holds::Counters });
-        ruleset.sets.insert(set.0, set.1);
-    }
+    let mark = || vec![meta(META_MARK, FIRST_WORD)];
+    let destination = || if maps.is_by_mark { mark() } else { destination(is_ipv6).to_vec() };
+    let wanted = || if maps.is_by_mark { mark() } else { wanted(is_ipv6).to_vec() };
     let mut rule = |chain: &str, hook: Chain, rule: Rule| {
         ruleset.chains.entry(chain.to_owned()).or_insert(hook).rules.push(rule);
     };
     for (chain, number) in [("prerouting", HOOK_PREROUTING), ("output", HOOK_OUT)] {
-        let parts = is_local().into_iter().chain(of_family(is_ipv6)).chain(destination(is_ipv6));
-        let parts = parts.chain([translate_to_verdict(&name("services"), FIRST_WORD)]);
+        let parts = is_local().into_iter().chain(of_family(is_ipv6)).chain(destination());
+        let parts = parts.chain([translate_to_verdict(&name(maps.services), FIRST_WORD)]);
         rule(chain, base("nat", number, DESTINATION), Rule::new(parts));
     }
-    let parts = destination_changed().into_iter().chain(of_family(is_ipv6)).chain(wanted(is_ipv6));
+    let parts = destination_changed().into_iter().chain(of_family(is_ipv6)).chain(wanted());
     let parts =
-        parts.chain([lookup(&name("source-nat"), FIRST_WORD), expression("masq", &Attributes::default())]);
+        parts.chain([lookup(&name(maps.source_nat), FIRST_WORD), expression("masq", &Attributes::default())]);
     rule("postrouting", base("nat", HOOK_POSTROUTING, SOURCE), Rule::new(parts));
 
     let is_new = [
@@ -246,24 +276,9 @@ fn skeleton(ruleset: &mut Ruleset, is_ipv6: bool) {
         mask(REGISTER_1, &STATE_NEW.to_ne_bytes()),
         not_equal(REGISTER_1, &0_u32.to_ne_bytes()),
     ];
-    let parts = is_new.into_iter().chain(of_family(is_ipv6)).chain(destination(is_ipv6));
-    let parts = parts.chain([translate_to_verdict(&name("no-backend"), FIRST_WORD)]);
+    let parts = is_new.into_iter().chain(of_family(is_ipv6)).chain(destination());
+    let parts = parts.chain([translate_to_verdict(&name(maps.no_backend), FIRST_WORD)]);
     rule("input", base("filter", HOOK_IN, BEFORE_FILTER), Rule::new(parts));
-
-    let counted = name("count");
-    let goes_through = |skip: Option<[Attributes; 2]>| {
-        let parts = skip.into_iter().flatten().chain(destination_changed()).chain(of_family(is_ipv6));
-        Rule::new(parts.chain([verdict(GOTO, Some(&counted))]))
-    };
-    rule("count-leaving", base("filter", HOOK_POSTROUTING, BEFORE_FILTER), goes_through(None));
-    // What comes by the loopback interface was counted when it left.
-    let comes_in = [meta(META_IIF, REGISTER_1), not_equal(REGISTER_1, &LOOPBACK.to_ne_bytes())];
-    rule("count-arriving", base("filter", HOOK_IN, BEFORE_FILTER), goes_through(Some(comes_in)));
-    for (direction, set) in [(ORIGINAL, "count-in"), (REPLY, "count-out")] {
-        let parts = [conntrack(CT_DIRECTION, None, REGISTER_1), equal(REGISTER_1, &[direction])];
-        let parts = parts.into_iter().chain(wanted(is_ipv6)).chain(answering(is_ipv6));
-        rule(&counted, Chain::default(), Rule::new(parts.chain([count_by(&name(set), FIRST_WORD)])));
-    }
 }
 
 /// Forwarding was off, so what is not ours goes nowhere as before.
@@ -280,7 +295,7 @@ fn nobody_elses(is_ipv6: bool) -> Chain {
 }
 
 fn listener(ruleset: &mut Ruleset, name: &str, service: &Service) {
-    let is_ipv6 = service.bind.first().is_some_and(SocketAddr::is_ipv6);
+    let is_ipv6 = service.is_ipv6;
     let (chain, refused) = (format!("listener-{}", word(name)), format!("refuse-{}", word(name)));
     let row = places(service.balance, &service.members);
     let mut rules = Vec::new();
@@ -320,26 +335,24 @@ fn listener(ruleset: &mut Ruleset, name: &str, service: &Service) {
     ruleset.chains.insert(chain.clone(), Chain { hook: None, rules });
 
     let counter = Names::refused(name);
-    let refuse = match service.protocol {
-        Protocol::Tcp => {
-            let is_tcp = [meta(META_L4PROTO, REGISTER_1), equal(REGISTER_1, &[nix::libc::IPPROTO_TCP as u8])];
-            Rule::new(is_tcp.into_iter().chain([count(&counter), reject_reset()]))
-        }
-        Protocol::Udp => Rule::new([count(&counter), reject_port()]),
+    let refuse = |protocol: &Protocol| {
+        let is_it = [meta(META_L4PROTO, REGISTER_1), equal(REGISTER_1, &[number_of(*protocol)])];
+        let no = if *protocol == Protocol::Tcp { reject_reset() } else { reject_port() };
+        Rule::new(is_it.into_iter().chain([count(&counter), no])).saying("no backend is healthy")
     };
-    let refuse = refuse.saying("no backend is healthy");
-    ruleset.chains.insert(refused.clone(), Chain { hook: None, rules: vec![refuse] });
+    let rules = service.protocols().iter().map(refuse).collect();
+    ruleset.chains.insert(refused.clone(), Chain { hook: None, rules });
     ruleset.counters.insert(counter);
-    for bind in &service.bind {
-        let mut put = |set: &str, to: To| {
-            ruleset.put(numbered(set, is_ipv6), key(service.protocol, *bind), to);
-        };
-        put("services", To::Chain(chain.clone()));
+    let by_address = service.bind.iter().map(|bind| (key(service.protocol, *bind), BY_ADDRESS));
+    let by_mark = service.marks.iter().map(|mark| (mark.to_ne_bytes().to_vec(), BY_MARK));
+    for (key, maps) in by_address.chain(by_mark) {
+        let mut put = |set: &str, to: To| ruleset.put(numbered(set, is_ipv6), key.clone(), to);
+        put(maps.services, To::Chain(chain.clone()));
         if row.is_empty() {
-            put("no-backend", To::Chain(refused.clone()));
+            put(maps.no_backend, To::Chain(refused.clone()));
         }
         if service.source_nat {
-            put("source-nat", To::Nothing);
+            put(maps.source_nat, To::Nothing);
         }
     }
 }
@@ -378,27 +391,21 @@ fn backend(ruleset: &mut Ruleset, service: &Service, names: &Names, member: &Mem
         // A rule of its own: it ends where the set is full.
         rules.push(Rule::new(client(persistence, is_ipv6).into_iter().chain([remember(&names.clients)])));
     }
-    let number = key(service.protocol, member.address)[4 * words(is_ipv6) as usize];
     let address = member.address.ip();
-    let parts = [
-        meta(META_L4PROTO, REGISTER_1),
-        equal(REGISTER_1, &[number]),
-        count(&names.sessions),
-        immediate(REGISTER_1, &octets(address)),
-        immediate(REGISTER_2, &member.address.port().to_be_bytes()),
-        destination_nat(family(is_ipv6)),
-    ];
-    rules.push(Rule::new(parts).saying(&*member.name));
-    ruleset.chains.insert(names.chain.clone(), Chain { hook: None, rules });
-    for counter in [&names.sessions, &names.incoming, &names.outgoing] {
-        ruleset.counters.insert(counter.clone());
-    }
-    for bind in &service.bind {
-        let mut flow = key(service.protocol, *bind);
-        flow.extend(octets(address));
-        flow.extend(port(member.address));
-        for (set, counter) in [("count-in", &names.incoming), ("count-out", &names.outgoing)] {
-            ruleset.put(numbered(set, is_ipv6), flow.clone(), To::Counter(counter.clone()));
+    let port = member.address.port();
+    for protocol in service.protocols() {
+        let mut parts = vec![
+            meta(META_L4PROTO, REGISTER_1),
+            equal(REGISTER_1, &[number_of(*protocol)]),
+            count(&names.sessions),
+            immediate(REGISTER_1, &octets(address)),
+        ];
+        if port != 0 {
+            parts.push(immediate(REGISTER_2, &port.to_be_bytes()));
         }
+        parts.push(destination_nat(family(is_ipv6), port != 0));
+        rules.push(Rule::new(parts).saying(&*member.name));
     }
+    ruleset.chains.insert(names.chain.clone(), Chain { hook: None, rules });
+    ruleset.counters.insert(names.sessions.clone());
 }

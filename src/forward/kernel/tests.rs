@@ -29,7 +29,7 @@ fn now(listener: &Listener, healths: [Health; 3]) -> Vec<BackendStatus> {
 }
 
 fn shares(listener: &Listener, now: &[BackendStatus]) -> Vec<Share> {
-    members(listener, now).into_iter().map(|member| member.share).collect()
+    members(listener, now, false).into_iter().map(|member| member.share).collect()
 }
 
 #[test]
@@ -86,4 +86,28 @@ fn with_try_all_everybody_is_tried_when_all_are_down() {
     assert_eq!(shares(&listener, &none), [New(1); 3]);
     let one = now(&listener, [Health::Down, Health::Up, Health::Down]);
     assert_eq!(shares(&listener, &one), [Ended, New(1), Ended]);
+}
+
+#[test]
+fn while_the_quorum_is_lost_backups_alone_are_used() {
+    let mut listener = listener("");
+    listener.backends[2].policy.backup = true;
+    let with = |now: &[BackendStatus], lost| {
+        members(&listener, now, lost).into_iter().map(|member| member.share).collect::<Vec<_>>()
+    };
+    let all = now(&listener, [Health::Up; 3]);
+    assert_eq!(with(&all, true), [Nothing, Nothing, New(1)]);
+    assert_eq!(with(&all, false), [New(1), New(1), Nothing]);
+    let no_backup = now(&listener, [Health::Up, Health::Up, Health::Down]);
+    assert_eq!(with(&no_backup, true), [New(1), New(1), Ended]);
+}
+
+#[test]
+fn sessions_of_backups_end_when_another_can_take_them_again() {
+    let mut listener = listener("close_backup_sessions = true");
+    listener.backends[2].policy.backup = true;
+    let backup = now(&listener, [Health::Down, Health::Down, Health::Up]);
+    assert_eq!(shares(&listener, &backup), [Ended, Ended, New(1)]);
+    let back = now(&listener, [Health::Up, Health::Down, Health::Up]);
+    assert_eq!(shares(&listener, &back), [New(1), Ended, Ended]);
 }

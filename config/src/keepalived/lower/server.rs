@@ -39,6 +39,8 @@ const DELAY_LOOP: Duration = Duration::from_secs(60);
 pub(super) struct Service {
     at: Location,
     to: To,
+    /// What its packets are known by when it has no addresses.
+    marks: Vec<u32>,
     family: Option<Family>,
     protocol: Option<Located<Ip>>,
     scheduler: Option<Located<String>>,
@@ -152,6 +154,7 @@ impl Lower<'_> {
         let mut service = Service {
             at: block.whole(),
             to,
+            marks: Vec::new(),
             family,
             protocol: None,
             scheduler: None,

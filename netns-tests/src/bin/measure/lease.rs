@@ -174,6 +174,8 @@ fn trial(kind: Kind, event: Event) -> Outcome<Vec<Trial>> {
             began + time + AFTER
         }
         Event::Kill => {
+            // One dies before the other, who must not see it.
+            active.process.signal_family(Signal::SIGSTOP);
             active.process.kill_family();
             began + 2 * AFTER
         }

@@ -13,6 +13,7 @@ mod corpus;
 mod failover;
 mod figures;
 mod flood;
+mod kernel;
 mod lease;
 mod machine;
 mod probe;
@@ -41,7 +42,7 @@ struct Options {
 type Measurement = fn(usize) -> Section;
 
 /// In the order of the output.
-const MEASUREMENTS: [(&str, Measurement); 9] = [
+const MEASUREMENTS: [(&str, Measurement); 10] = [
     ("failover", failover::failover),
     ("announce", failover::announcements),
     ("lease", lease::measure),
@@ -51,6 +52,7 @@ const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("scale", scale::measure),
     ("forwarder", proxy::measure),
     ("probe", probe::measure),
+    ("kernel", kernel::measure),
 ];
 
 const BOTH: [Kind; 2] = [Kind::Vipd, Kind::Keepalived];

@@ -1,6 +1,6 @@
 //! The forwarder beside HAProxy and nginx: what one processor carries, and what it costs.
 
-mod load;
+pub mod load;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ fn allow_descriptors() -> Result<(), String> {
 }
 
 /// What hosts run by default; a namespace may choose only what the machine allows to all.
-fn allow_cubic() -> std::io::Result<()> {
+pub fn allow_cubic() -> std::io::Result<()> {
     let file = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
     let allowed = std::fs::read_to_string(file)?;
     if allowed.split_whitespace().any(|name| name == "cubic") {

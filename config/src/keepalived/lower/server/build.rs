@@ -28,8 +28,11 @@ impl Lower<'_> {
     pub(in super::super) fn finish_services(&mut self) {
         let mut said = Said::default();
         for mut service in std::mem::take(&mut self.services) {
-            let name = service.name();
             let Some(faces) = self.faces(&mut service) else { continue };
+            if !faces.has_addresses() {
+                service.marks = faces.marks(service.family);
+            }
+            let name = service.name();
             if service.real.is_empty() {
                 let message = format!("virtual server {name} has no real servers");
                 let finding = Diagnostic::warning("no-real-servers", &service.at, message);
@@ -78,8 +81,11 @@ impl Lower<'_> {
         bind.retain(|address| seen.insert(*address));
         self.keep_unbound(service, &mut bind, name);
         let sctp = service.protocol.as_ref().is_some_and(|protocol| protocol.value == Ip::Sctp);
+        if !service.marks.is_empty() && !service.marks.contains(&0) {
+            return Some(bind);
+        }
         let why = if !faces.has_addresses() {
-            "it is chosen by a firewall mark, and vipd listens on addresses; write `virtual_server ADDRESS PORT`, or a `virtual_server_group` with the addresses that are marked"
+            "mark 0 is that of packets without a mark, which IPVS does not look for either; write another one"
         } else if sctp {
             "vipd forwards TCP and UDP; SCTP needs the kernel's IPVS, with its `ipvsadm`"
         } else if too_many {
@@ -128,7 +134,7 @@ impl Lower<'_> {
 
     /// What changes for the servers. Once for each of the two ways that there were.
     fn method_finding(&mut self, service: &Service, said: &mut Said) {
-        let udp = service.protocol.as_ref().is_some_and(|protocol| protocol.value == Ip::Udp);
+        let udp = service.is_ruled();
         let methods = service.real.iter().filter_map(|real| real.method.as_ref());
         for method in methods {
             let (slot, message, help) = match method.value {
@@ -209,7 +215,7 @@ impl Lower<'_> {
             backends,
             connect_timeout: crate::complete::CONNECT_TIMEOUT,
             // The kernel, which carries UDP, has timeouts of its own.
-            idle_timeout: self.globals.lvs_tcp_timeout.filter(|_| service.carried() == Protocol::Tcp),
+            idle_timeout: self.globals.lvs_tcp_timeout.filter(|_| !service.is_ruled()),
             keepalive: Some(KEEPALIVE),
             user_timeout: Some(USER_TIMEOUT),
             max_sessions: MAX_SESSIONS,
@@ -252,10 +258,12 @@ impl Lower<'_> {
             ("ovf", most) => Some(most.unwrap_or(u32::MAX).min(weight.into())),
             (_, most) => most,
         };
-        if most.is_some() && service.carried() == Protocol::Udp {
+        if most.is_some() && service.is_ruled() {
             let what = if real.most_sessions.is_some() { "`uthreshold`" } else { "`ovf`" };
-            let message =
-                format!("{what} has no effect with UDP: the kernel does not count what a server has");
+            let message = format!(
+                "{what} has no effect with {}: the kernel does not count what a server has",
+                service.ruled_by()
+            );
             let finding = Diagnostic::notice("not-needed", &real.at, message);
             self.diagnostics.push(finding.help("lower the weight of a server that gets too much"));
             return None;
@@ -328,15 +336,15 @@ impl Lower<'_> {
                 "the least connections by weight decide, whatever address the client asked for",
             ),
         };
-        // The kernel's NAT, which carries UDP, counts nothing.
-        let (balance, instead) = match (balance, service.carried()) {
-            (Balance::LeastConn, Protocol::Udp) => {
-                (Balance::RoundRobin, "with UDP servers have their turns, by weight")
+        // The kernel's NAT counts nothing.
+        let (balance, instead) = match (balance, service.is_ruled()) {
+            (Balance::LeastConn, true) => {
+                (Balance::RoundRobin, "in the kernel servers have their turns, by weight")
             }
             _ => (balance, instead),
         };
         if !instead.is_empty() {
-            let of = if service.carried() == Protocol::Udp { " for UDP" } else { "" };
+            let of = if service.is_ruled() { format!(" for {}", service.ruled_by()) } else { String::new() };
             let message = format!("there is no `{}`{of}", scheduler.value);
             self.diagnostics.push(Diagnostic::warning("lvs-scheduler", &scheduler.at, message).help(instead));
         }
@@ -353,10 +361,22 @@ impl Lower<'_> {
 impl Service {
     /// Nothing said is UDP.
     fn carried(&self) -> Protocol {
+        if !self.marks.is_empty() {
+            return Protocol::Tcp;
+        }
         match self.protocol.as_ref().map(|protocol| protocol.value) {
             Some(Ip::Tcp | Ip::Sctp) => Protocol::Tcp,
             Some(Ip::Udp) | None => Protocol::Udp,
         }
+    }
+
+    /// The kernel carries it.
+    fn is_ruled(&self) -> bool {
+        !self.marks.is_empty() || self.protocol.as_ref().is_some_and(|protocol| protocol.value == Ip::Udp)
+    }
+
+    fn ruled_by(&self) -> &'static str {
+        if self.marks.is_empty() { "UDP" } else { "a mark" }
     }
 
     /// What status, metrics and commands call it.
@@ -407,6 +427,7 @@ fn by_port(
 ) -> Vec<(Service, Vec<SocketAddr>, String)> {
     let ports: BTreeSet<u16> = bind.iter().map(SocketAddr::port).collect();
     if !is_split(&service, &bind) {
+        // What comes with a mark keeps its port.
         service.set_port(ports.first().copied().unwrap_or(0));
         return vec![(service, bind, name)];
     }
@@ -426,7 +447,6 @@ fn by_port(
 }
 
 fn policy(service: &Service, mail: bool) -> Policy {
-    let udp = service.protocol.as_ref().is_some_and(|protocol| protocol.value == Ip::Udp);
     let nat = service.real.iter().all(|real| real.method.as_ref().is_none_or(|m| m.value == Method::Nat));
     let bits = service.granularity;
     let persistence = service.persistence.map(|seconds| Persistence {
@@ -445,10 +465,10 @@ fn policy(service: &Service, mail: bool) -> Policy {
     Policy {
         protocol: service.carried(),
         // As IPVS does: with NAT the servers send their answers by way of this host.
-        mode: if udp { Mode::Kernel { source_nat: !nat } } else { Mode::Proxy },
+        mode: if service.is_ruled() { Mode::Kernel { source_nat: !nat } } else { Mode::Proxy },
+        marks: service.marks.clone(),
         persistence,
-        // The kernel's sessions end by themselves.
-        close_backup_sessions: !udp && service.sorry.as_ref().is_some_and(|sorry| !sorry.inhibit),
+        close_backup_sessions: service.sorry.as_ref().is_some_and(|sorry| !sorry.inhibit),
         mail,
         quorum: (told || quorum.least > 1 || quorum.hysteresis > 0).then_some(quorum),
         ..Policy::default()

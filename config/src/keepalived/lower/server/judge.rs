@@ -28,6 +28,13 @@ impl Faces {
         self.mark.is_some() || self.group.as_ref().is_some_and(|group| !group.marks.is_empty())
     }
 
+    /// Those of this family, or of any.
+    pub fn marks(&self, family: Option<Family>) -> Vec<u32> {
+        let of_group = self.group.iter().flat_map(|group| &group.marks);
+        let of_group = of_group.filter(|(_, of)| of.is_none() || *of == family).map(|(mark, _)| *mark);
+        self.mark.into_iter().chain(of_group).collect()
+    }
+
     fn has_all_ports(&self) -> bool {
         let of_group =
             self.group.as_ref().is_some_and(|group| group.ranges.iter().any(|range| range.port == 0));

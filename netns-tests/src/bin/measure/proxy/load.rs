@@ -24,7 +24,7 @@ pub const ECHO: u16 = 7001;
 pub const SOURCE: u16 = 7002;
 
 /// Where the load runs; the proxy has processor 0.
-const PROCESSOR: usize = 1;
+pub const PROCESSOR: usize = 1;
 /// Before the figures count.
 const WARM_UP: Duration = Duration::from_millis(500);
 const STREAMS: usize = 8;
