@@ -356,13 +356,9 @@ fn what_the_kernel_cannot_do_for_a_listener_is_refused_with_the_reason() {
             "backend [2001:db8::1]:80 ([2001:db8::1]:80) is of another family than the listener, and the kernel translates none",
         ]
     );
-    for (key, value) in [
-        ("idle_timeout", "\"1h\""),
-        ("retries", "2"),
-        ("transparent", "true"),
-        ("close_backup_sessions", "true"),
-        ("beside", "\"refuse\""),
-    ] {
+    for (key, value) in
+        [("idle_timeout", "\"1h\""), ("retries", "2"), ("transparent", "true"), ("beside", "\"refuse\"")]
+    {
         let said = kernel(vip, &format!("{key} = {value}\n{backends}"));
         assert!(said[0].contains(&format!("`{key}` has no meaning in the kernel")), "{said:?}");
     }

@@ -139,7 +139,6 @@ fn keys(listener: &Listener, findings: &mut Vec<Diagnostic>) {
         (policy.queue_timeout.is_some(), "queue_timeout", "nobody waits in a queue"),
         (policy.observe.is_some(), "observe", "the client connects to the backend itself"),
         (policy.rebalance.is_some(), "rebalance", "it does not know which sessions are idle"),
-        (policy.close_backup_sessions, "close_backup_sessions", "its sessions end by themselves"),
         (!policy.accept_proxy.is_empty(), "accept_proxy", "no byte is read"),
         (policy.transparent, "transparent", "`source_nat = false` keeps the client's address"),
         (policy.access_log.is_some(), "access_log", "it does not tell of sessions that end"),
