@@ -33,11 +33,15 @@ fn start_in_lasting_thread(command: Command) -> std::io::Result<Child> {
     answer.recv().expect("the starter answers")
 }
 
-/// Its environment is gone before its sockets are; a zombie has none left.
+/// Its environment is gone before its sockets are, and its first thread before the others: only when all are zombies has it
+/// none left.
 fn is_dying(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    })
 }
 
 /// A program and everything that it started.
@@ -49,6 +53,8 @@ pub struct Process {
     mark: String,
     /// Standard output and error.
     pub log: PathBuf,
+    /// Sent SIGKILL; a process that dies has lost its environment before it closes its sockets.
+    killed: Vec<u32>,
 }
 
 impl Process {
@@ -59,7 +65,7 @@ impl Process {
         let output = File::options().create(true).append(true).open(log)?;
         command.env("NETNS_PROCESS", &mark).stdout(output.try_clone()?).stderr(output);
         let child = start_in_lasting_thread(command)?;
-        Ok(Self { child, status: None, mark, log: log.to_owned() })
+        Ok(Self { child, status: None, mark, log: log.to_owned(), killed: Vec::new() })
     }
 
     /// Its process identifier.
@@ -89,17 +95,22 @@ impl Process {
 
     /// Sends a signal to the program and all its descendants.
     pub fn signal_family(&mut self, signal: Signal) {
-        for pid in self.family() {
+        let family = self.family();
+        for pid in &family {
             let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+        }
+        if signal == Signal::SIGKILL {
+            self.killed.extend(family);
         }
         let _ = self.ended();
     }
 
     /// SIGKILL for all, until none is left.
     pub fn kill_family(&mut self) {
-        let mut seen: Vec<u32> = Vec::new();
-        while !self.family().is_empty() || self.ended().is_none() || seen.iter().any(|pid| is_dying(*pid)) {
-            seen.extend(self.family());
+        while !self.family().is_empty()
+            || self.ended().is_none()
+            || self.killed.iter().any(|pid| is_dying(*pid))
+        {
             self.signal_family(Signal::SIGKILL);
             // A program may have overwritten the mark in its environment.
             self.signal(Signal::SIGKILL);
